@@ -1,0 +1,38 @@
+# make demo: a real study on this machine, from nothing. make test: all tests. Python 3.11 or later.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One thread a process: trials, optimizer and tests share few cores.
+export OMP_NUM_THREADS := 1
+
+.PHONY: help demo test lint format crds clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	touch $@
+
+demo: $(VENV)/installed  ## set up and run the example study on a local cluster
+	$(BIN)/primo run -f images/example-trial/study.yaml --picture digits.front.png
+
+test: $(VENV)/installed  ## set up and run all tests
+	$(BIN)/pytest -q
+
+lint: $(VENV)/installed  ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed  ## bring code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+crds: $(VENV)/installed  ## generate crds/ from the models
+	$(BIN)/python -m primo_operator.crds --write crds
+
+clean:  ## remove what was made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
