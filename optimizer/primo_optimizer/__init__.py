@@ -1,0 +1,30 @@
+"""Prior-guided multi-objective hyperparameter optimization (PriMO, arXiv 2511.08371)."""
+
+from primo_optimizer.errors import InvalidSpecError, PrimoError
+from primo_optimizer.optimizer import ALGORITHMS, SpaceExhaustedError, check, suggest
+from primo_optimizer.problem import Belief, Fidelity, Goal, Objective, Prior, Problem
+from primo_optimizer.space import Categorical, Float, Int, Ordinal, SearchSpace
+from primo_optimizer.trial import Observation, Suggestion, Trial
+
+__all__ = [
+    "ALGORITHMS",
+    "Belief",
+    "Categorical",
+    "Fidelity",
+    "Float",
+    "Goal",
+    "Int",
+    "InvalidSpecError",
+    "Objective",
+    "Observation",
+    "Ordinal",
+    "PrimoError",
+    "Prior",
+    "Problem",
+    "SearchSpace",
+    "SpaceExhaustedError",
+    "Suggestion",
+    "Trial",
+    "check",
+    "suggest",
+]

@@ -1,0 +1,80 @@
+"""What a study has done so far, in the terms of an algorithm that climbs rungs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from primo_optimizer.problem import Problem
+from primo_optimizer.rungs import is_open, ladder, reached
+from primo_optimizer.sampling import Key
+from primo_optimizer.trial import Suggestion, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A problem, its trials in the order of their numbers, and its rungs.
+
+    Attributes:
+        rungs: from low to high; empty without a fidelity.
+    """
+
+    problem: Problem
+    trials: tuple[Trial, ...]
+    rungs: tuple[float, ...]
+
+    @classmethod
+    def of(cls, problem: Problem, trials: Sequence[Trial]) -> "History":
+        return cls(problem, tuple(trials), ladder(problem.fidelity) if problem.fidelity else ())
+
+    @property
+    def full(self) -> float | None:
+        """The fidelity that counts; None without one."""
+        return self.rungs[-1] if self.rungs else None
+
+    def known(self) -> set[Key]:
+        """Configurations that must not be proposed as new."""
+        return {self.problem.space.key(trial.configuration) for trial in self.trials}
+
+    def after(self, suggestion: Suggestion) -> "History":
+        """As if the suggestion ran already."""
+        running = next((t for t in self.trials if t.number == suggestion.trial), None)
+        if running is None:
+            running = Trial(suggestion.trial, suggestion.configuration)
+        running = replace(running, running=True, fidelity=suggestion.fidelity)
+        others = [t for t in self.trials if t.number != suggestion.trial]
+        trials = sorted([*others, running], key=lambda trial: trial.number)
+        return replace(self, trials=tuple(trials))
+
+    def spent(self, with_running: bool) -> float:
+        """In full evaluations: each trial counts with the highest fidelity it was trained to.
+
+        A failed run counts as if it had got where it was to go.
+        """
+        return sum(self._cost(trial, with_running) for trial in self.trials)
+
+    def _cost(self, trial: Trial, with_running: bool) -> float:
+        tried = trial.failed is not None or (with_running and trial.running)
+        if self.full is None:
+            return 1.0 if tried or trial.observations else 0.0
+        asked = trial.fidelity or 0.0 if tried else 0.0
+        return max(asked, reached(trial) or 0.0) / self.full
+
+    def sound(self) -> tuple[Trial, ...]:
+        """Trials whose observations may be learnt from: those that have not failed."""
+        return tuple(t for t in self.trials if t.failed is None and t.observations)
+
+    def complete(self) -> tuple[Trial, ...]:
+        """Those of them that were observed at full fidelity."""
+        return tuple(t for t in self.sound() if t.at(self.full) is not None)
+
+    def partial(self) -> tuple[Trial, ...]:
+        """Trials that were observed, but not at full fidelity, and may go on."""
+        return tuple(t for t in self.sound() if is_open(t) and t.at(self.full) is None)
+
+    def encode(self, trials: Sequence[Trial]) -> NDArray[np.float64]:
+        """(n, d) in the unit cube."""
+        space = self.problem.space
+        rows = [space.encode(trial.configuration) for trial in trials]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(space.parameters))

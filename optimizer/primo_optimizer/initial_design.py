@@ -1,0 +1,113 @@
+"""PriMO's initial design: MOASHA (arXiv 2106.12639) over the rungs, started at the users' priors.
+
+Whoever has earned it goes on to the next rung; else a new configuration starts at the lowest one:
+the centre of each prior, then draws around them, then a space-filling sequence. The paper samples
+uniformly here; centres and draws cost a lowest-rung run each and show the ends of the front at
+once. Without a fidelity the one rung is the full evaluation.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from primo_optimizer.history import History
+from primo_optimizer.priors import PriorDensity, densities
+from primo_optimizer.rungs import Rung, promotable, reached, table
+from primo_optimizer.sampling import (
+    ATTEMPTS,
+    first_unknown,
+    point_rng,
+    space_filling,
+    uniform,
+)
+from primo_optimizer.trial import Suggestion, Trial
+
+STAGE = "InitialDesign"
+DRAWS_PER_PRIOR = 2
+
+
+def propose(history: History, seed: int, number: int) -> Suggestion | None:
+    """A promotion, or a new trial with this number; None if nothing can be done now."""
+    lower = table(history.problem, history.rungs, history.trials)[:-1]
+    return _earned(history, lower) or new_trial(history, seed, number) or _unearned(history, lower)
+
+
+def _earned(history: History, lower: tuple[Rung, ...]) -> Suggestion | None:
+    assert history.problem.fidelity is not None or not lower
+    for rung in reversed(lower):
+        assert history.problem.fidelity is not None
+        rows = promotable(rung.losses, rung.gone_on, history.problem.fidelity.eta)
+        if rows.size:
+            return promotion(history, rung.trials[rows[0]], rung.index + 1, STAGE)
+    return None
+
+
+def _unearned(history: History, lower: tuple[Rung, ...]) -> Suggestion | None:
+    """In a used-up space the rule waits for trials that cannot come: then the best goes on."""
+    for rung in reversed(lower):
+        if waiting := rung.waiting():
+            return promotion(history, waiting[0], rung.index + 1, STAGE)
+    return None
+
+
+def promotion(history: History, trial: Trial, rung: int, stage: str) -> Suggestion:
+    explanation = {"stage": stage, "origin": "Promotion", "rung": rung}
+    return Suggestion(
+        trial.number, trial.configuration, history.rungs[rung], reached(trial), explanation
+    )
+
+
+def new_trial(history: History, seed: int, number: int) -> Suggestion | None:
+    """At the lowest rung; None if every configuration is known."""
+    priors = densities(history.problem)
+    space, known = history.problem.space, history.known()
+    explanation: dict[str, Any] = {"stage": STAGE, "origin": "PriorCenter"}
+    for prior in priors:
+        configuration = space.decode(prior.center)
+        if space.key(configuration) not in known:
+            explanation["prior"] = prior.objective
+            return _at_lowest(history, number, configuration, explanation)
+    rng = point_rng(seed, number)
+    drawn_from = _turn(priors, len(history.trials))
+    points = (
+        iter(drawn_from.sample(rng, ATTEMPTS))
+        if drawn_from
+        else _spread_out(history, seed, _index(priors, len(history.trials)), rng)
+    )
+    found = first_unknown(space, known, points, rng)
+    if found is None:
+        return None
+    configuration, is_draw = found
+    explanation["origin"] = "Uniform"
+    if drawn_from and is_draw:
+        explanation |= {"origin": "Prior", "prior": drawn_from.objective}
+    return _at_lowest(history, number, configuration, explanation)
+
+
+def _at_lowest(
+    history: History, number: int, configuration: Any, explanation: dict[str, Any]
+) -> Suggestion:
+    if not history.rungs:
+        return Suggestion(number, configuration, None, None, explanation)
+    return Suggestion(number, configuration, history.rungs[0], None, explanation | {"rung": 0})
+
+
+def _turn(priors: tuple[PriorDensity, ...], position: int) -> PriorDensity | None:
+    """Whose turn it is: after the centres each prior gets its draws, one after the other."""
+    if len(priors) <= position < (1 + DRAWS_PER_PRIOR) * len(priors):
+        return priors[position % len(priors)]
+    return None
+
+
+def _index(priors: tuple[PriorDensity, ...], position: int) -> int:
+    return max(position - (1 + DRAWS_PER_PRIOR) * len(priors), 0)
+
+
+def _spread_out(
+    history: History, seed: int, index: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.float64]]:
+    """The next point of the sequence; uniform ones if a trial has that configuration."""
+    yield space_filling(history.problem.space, seed, index)
+    yield from uniform(history.problem.space, rng)

@@ -1,0 +1,113 @@
+"""The one call of this package, and the algorithms behind it by name.
+
+An algorithm is a function, not an object: it is given everything at each ask and keeps nothing, so
+a restart, a second replica and a benchmark are all the same thing to it.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol
+
+from primo_optimizer.errors import InvalidSpecError, PrimoError
+from primo_optimizer.problem import Problem
+from primo_optimizer.trial import Suggestion, Trial
+
+
+class SpaceExhaustedError(PrimoError):
+    """Every configuration of a discrete space has been proposed, and none waits for promotion."""
+
+
+class Optimizer(Protocol):
+    """What every algorithm is.
+
+    A pure function: equal arguments give equal suggestions, to the bit on one machine, whatever
+    the process did before. Draws come from (seed, trial number). Running trials are pending
+    points. A configuration is never proposed twice. With nothing to propose it returns nothing.
+
+    It is given the trials in the order of their numbers. Beside it, its module has
+    `check_settings(settings) -> list[str]`: a message for each setting at fault.
+    """
+
+    def __call__(
+        self,
+        problem: Problem,
+        trials: Sequence[Trial],
+        count: int,
+        seed: int,
+        next_number: int,
+    ) -> list[Suggestion]: ...
+
+
+# Imported when asked for: torch takes seconds, and most of what we run never needs it.
+ALGORITHMS = {
+    "primo": "primo_optimizer.primo",
+    "random": "primo_optimizer.random_search",
+}
+
+
+def suggest(
+    problem: Problem,
+    trials: Sequence[Trial],
+    count: int,
+    seed: int,
+    next_number: int | None = None,
+    new_trials: int | None = None,
+) -> list[Suggestion]:
+    """What to run next.
+
+    Args:
+        trials: all of the study so far, running and failed ones too, in any order.
+        count: how many runs may start now.
+        seed: of the study; the same for each ask.
+        next_number: the lowest number a new trial may get; by default one above all `trials`.
+        new_trials: how many new trials there may still be; by default any number. Suggestions of
+            more are left out, so that promotions remain.
+
+    Returns:
+        At most `count`; fewer when all that is left to do waits for running trials, or would be
+        new trials beyond their limit.
+
+    Raises:
+        SpaceExhaustedError: nothing is running and there is nothing left to propose.
+        InvalidSpecError: the algorithm has no such name, or not these settings.
+    """
+    check(problem)
+    trials = sorted(trials, key=lambda trial: trial.number)
+    first = max((trial.number + 1 for trial in trials), default=0)
+    first = max(first, next_number or 0)
+    suggestions = algorithm(problem.algorithm)(problem, trials, count, seed, first)
+    if count > 0 and not suggestions and not any(trial.running for trial in trials):
+        raise SpaceExhaustedError(
+            f"parameters: none of the {problem.space.size:.0f} configurations is left to run, "
+            f"{len(trials)} trials have had them"
+        )
+    if new_trials is None:
+        return suggestions
+    new = [s for s in suggestions if s.resume_from is None and s.trial >= first]
+    over = {s.trial for s in new[new_trials:]}
+    return [suggestion for suggestion in suggestions if suggestion.trial not in over]
+
+
+def check(problem: Problem) -> None:
+    """Look at `algorithm`, which `Problem.from_spec` takes as it is; cheap, imports no torch.
+
+    Raises:
+        InvalidSpecError: the algorithm has no such name, or not these settings.
+    """
+    algorithm(problem.algorithm)
+    module = import_module(ALGORITHMS[problem.algorithm])
+    if mistakes := module.check_settings(problem.settings):
+        raise InvalidSpecError(*mistakes)
+
+
+def algorithm(name: str) -> Optimizer:
+    """The algorithm of this name.
+
+    Raises:
+        InvalidSpecError: there is none.
+    """
+    if name not in ALGORITHMS:
+        known = ", ".join(ALGORITHMS)
+        raise InvalidSpecError(f"algorithm.name: {name!r} is not one of {known}")
+    found: Optimizer = import_module(ALGORITHMS[name]).suggest
+    return found

@@ -1,0 +1,154 @@
+"""Dominance, fronts and hypervolume of losses.
+
+Everywhere `losses` is (n, m) and lower is better.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Rows that a derived reference point looks at: enough to see the scale, and soon fixed.
+REFERENCE_ROWS = 20
+
+
+def non_dominated(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Mark the rows no other row dominates.
+
+    Equal rows are all kept. Compares all pairs: time and memory n²·m.
+
+    Args:
+        losses: (n, m), lower is better. A row holding NaN is never on the front and
+            dominates nothing.
+
+    Returns:
+        (n,) mask, True on the Pareto front.
+    """
+    ours, theirs = losses[:, None, :], losses[None, :, :]
+    dominates = np.all(ours <= theirs, axis=-1) & np.any(ours < theirs, axis=-1)  # (n, n)
+    lost: NDArray[np.bool_] = np.any(dominates, axis=0) | np.any(np.isnan(losses), axis=-1)
+    return ~lost
+
+
+def front_ranks(losses: NDArray[np.float64]) -> NDArray[np.int64]:
+    """0 for the rows on the front, 1 for those on it once these are gone, and so on.
+
+    Rows holding NaN come last, all with the same rank.
+    """
+    ranks = np.full(len(losses), -1, dtype=np.int64)
+    left = np.flatnonzero(~np.isnan(losses).any(axis=-1))
+    rank = 0
+    while left.size:
+        front = non_dominated(losses[left])
+        ranks[left[front]] = rank
+        left = left[~front]
+        rank += 1
+    ranks[ranks < 0] = rank
+    return ranks
+
+
+def best_first(losses: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Row numbers from best to worst.
+
+    Fronts in order; within a front an ε-net as in MOASHA (arXiv 2106.12639): each next row is the
+    farthest from those before it, so that any head of the order spreads over the front. Distances
+    are taken after scaling each loss to its range on that front. Ties go to the lower row number;
+    rows holding NaN come last.
+    """
+    ranks = front_ranks(losses)
+    broken = np.isnan(losses).any(axis=-1)
+    order: list[int] = []
+    for rank in np.unique(ranks[~broken]):
+        rows = np.flatnonzero((ranks == rank) & ~broken)
+        order += rows[_spread(losses[rows])].tolist()
+    return np.array(order + np.flatnonzero(broken).tolist(), dtype=np.int64)
+
+
+def _spread(front: NDArray[np.float64]) -> list[int]:
+    """Farthest-point order, from the row with the lowest sum of scaled losses on."""
+    low, high = front.min(axis=0), front.max(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.nan_to_num((front - low) / np.where(high > low, high - low, 1.0))
+    order = [int(np.argmin(scaled.sum(axis=1)))]
+    nearest = np.full(len(front), np.inf)
+    while len(order) < len(front):
+        nearest = np.minimum(nearest, np.linalg.norm(scaled - scaled[order[-1]], axis=1))
+        nearest[order[-1]] = -1.0  # taken; equal rows stay at 0
+        order.append(int(np.argmax(nearest)))
+    return order
+
+
+def reference_point(
+    losses: NDArray[np.float64], given: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """The worst losses that still count in the hypervolume.
+
+    Where the user gave none, it is the worst of the first 20 rows plus a tenth of their range;
+    a bad outlier among them is cut off at three times the spread of the better ones. Later rows
+    are not looked at: with rows in the order of their observation the point moves no more once
+    20 are there, and hypervolumes can be compared over time.
+
+    Args:
+        losses: (n, m), all finite.
+        given: (m,), NaN where the user gave none.
+
+    Returns:
+        (m,); NaN where nothing is given and there is no row.
+    """
+    m = losses.shape[1]
+    given = np.full(m, np.nan) if given is None else given
+    if not len(losses):
+        return given.copy()
+    head = losses[:REFERENCE_ROWS]
+    good, fair = np.quantile(head, [0.1, 0.75], axis=0)
+    worst = np.minimum(head.max(axis=0), np.where(fair > good, fair + 3.0 * (fair - good), np.inf))
+    span = worst - head.min(axis=0)
+    # A single row has no range: a tenth of its size then, or 1 at zero.
+    span = np.where(span > 0, span, np.where(worst != 0, np.abs(worst), 10.0))
+    return np.where(np.isnan(given), worst + 0.1 * span, given)
+
+
+def hypervolume(losses: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Exact volume that the rows dominate below the reference point.
+
+    WFG (While, Bradstreet, Barone 2012, doi 10.1109/TEVC.2010.2077298): a sum of exclusive
+    volumes, each by recursion on the rows behind it. Exponential in m in the worst case.
+
+    Args:
+        losses: (n, m). Rows holding NaN, or not below the reference in every loss, do not count.
+        reference: (m,), finite.
+    """
+    inside = losses[(losses < reference).all(axis=1)]
+    if not len(inside):
+        return 0.0
+    return _volume(np.unique(reference - inside, axis=0))
+
+
+def _volume(gains: NDArray[np.float64]) -> float:
+    """Volume of the union of boxes from the origin to each row of (n, m) `gains`, all positive."""
+    gains = gains[non_dominated(-gains)]
+    m = gains.shape[1]
+    if len(gains) == 1:
+        return float(np.prod(gains[0]))
+    if m == 1:
+        return float(gains.max())
+    gains = gains[np.argsort(gains[:, -1], kind="stable")]
+    if m == 2:
+        return _area(gains)
+    return sum(_exclusive(gains, i) for i in range(len(gains)))
+
+
+def _area(gains: NDArray[np.float64]) -> float:
+    """Of distinct non-dominated (n, 2) rows in ascending order of the last column."""
+    heights = np.diff(gains[:, 1], prepend=0.0)
+    return float(heights @ gains[:, 0])
+
+
+def _exclusive(gains: NDArray[np.float64], i: int) -> float:
+    """What row i adds to the rows after it, which reach at least as far in the last column.
+
+    So all their common boxes with it have its full depth there, and one column falls away.
+    """
+    row = gains[i]
+    if i + 1 == len(gains):
+        return float(np.prod(row))
+    shared = np.unique(np.minimum(gains[i + 1 :, :-1], row[:-1]), axis=0)
+    return float(row[-1] * (np.prod(row[:-1]) - _volume(shared)))

@@ -1,0 +1,34 @@
+"""Reading an algorithm's settings, `algorithm.settings` of a study."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def unknown_settings(
+    algorithm: str, settings: Mapping[str, Any], known: Iterable[str]
+) -> list[str]:
+    """A message for each setting that the algorithm does not have."""
+    names = sorted(known)
+    there_are = f"there are: {', '.join(names)}" if names else "there are none"
+    return [
+        f"algorithm.settings.{name}: is not a setting of {algorithm} ({there_are})"
+        for name in settings
+        if name not in names
+    ]
+
+
+def number_mistakes(
+    settings: Mapping[str, Any], name: str, low: float, high: float = math.inf
+) -> list[str]:
+    """A message if the setting is there and is no number in [low, high]."""
+    value = settings.get(name)
+    if value is None:
+        return []
+    at = f"algorithm.settings.{name}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return [f"{at}: {value!r} is not a finite number"]
+    if low <= value <= high:
+        return []
+    expected = f"between {low:g} and {high:g}" if math.isfinite(high) else f"{low:g} or more"
+    return [f"{at}: {value:g} is not {expected}"]

@@ -1,0 +1,145 @@
+"""Dominance, order and hypervolume."""
+
+import numpy as np
+import pytest
+import torch
+from botorch.utils.multi_objective.hypervolume import Hypervolume
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from primo_optimizer.pareto import (
+    REFERENCE_ROWS,
+    best_first,
+    front_ranks,
+    hypervolume,
+    non_dominated,
+    reference_point,
+)
+
+Rows = list[tuple[float, ...]]
+NAN = float("nan")
+
+
+@st.composite
+def losses(draw: st.DrawFn, max_m: int = 5, max_n: int = 12) -> np.ndarray:
+    shape = draw(st.tuples(st.integers(1, max_n), st.integers(1, max_m)))
+    # Few distinct numbers, so that ties are common.
+    return draw(arrays(float, shape, elements=st.integers(0, 6).map(lambda k: k / 6)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "front"),
+    [
+        pytest.param([(1, 2), (2, 1)], [True, True], id="a trade-off keeps both"),
+        pytest.param([(1, 1), (1, 1)], [True, True], id="ties are all kept"),
+        pytest.param([(1, 1), (1, 2)], [True, False], id="equal in one, worse in the other"),
+        pytest.param([(5, 5), (NAN, 0)], [True, False], id="NaN dominates nothing"),
+        pytest.param([(3,), (1,), (1,)], [False, True, True], id="one objective: the minimum"),
+    ],
+)
+def test_non_dominated(rows: Rows, front: list[bool]) -> None:
+    assert non_dominated(np.array(rows, dtype=float)).tolist() == front
+
+
+@pytest.mark.parametrize(
+    ("rows", "ranks"),
+    [
+        pytest.param([], [], id="nothing"),
+        pytest.param([(1, 1), (2, 2), (3, 0)], [0, 1, 0], id="two fronts"),
+        pytest.param([(NAN, 1), (2, 2)], [1, 0], id="NaN behind the last front"),
+        pytest.param([(NAN, 1), (NAN, 2)], [0, 0], id="NaN only"),
+    ],
+)
+def test_front_ranks(rows: Rows, ranks: list[int]) -> None:
+    assert front_ranks(np.array(rows, dtype=float).reshape(len(rows), 2)).tolist() == ranks
+
+
+@pytest.mark.parametrize(
+    ("rows", "order"),
+    [
+        pytest.param([(3,), (1,), (2,)], [1, 2, 0], id="one objective: sorted"),
+        pytest.param([(0, 1), (0.4, 0.4), (1, 0)], [1, 0, 2], id="the middle, then the ends"),
+        pytest.param(
+            [(0, 1000), (0.4, 400), (0.41, 399), (1, 0)], [1, 0, 3, 2], id="units do not matter"
+        ),
+        pytest.param([(NAN, 0), (5, 5), (1, 1)], [2, 1, 0], id="NaN last"),
+        pytest.param([(1, 1), (1, 1), (1, 1)], [0, 1, 2], id="ties by row number"),
+    ],
+)
+def test_best_first(rows: Rows, order: list[int]) -> None:
+    assert best_first(np.array(rows, dtype=float)).tolist() == order
+
+
+@given(losses())
+def test_best_first_names_each_row_once_and_fronts_in_order(rows: np.ndarray) -> None:
+    order = best_first(rows)
+    assert sorted(order) == list(range(len(rows)))
+    assert (np.diff(front_ranks(rows)[order]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "volume"),
+    [
+        pytest.param([], 0.0, id="nothing"),
+        pytest.param([(0.5, 0.5)], 0.25, id="one point"),
+        pytest.param([(0.0, 0.5), (0.5, 0.0)], 0.75, id="two overlap"),
+        pytest.param([(0.5, 0.5), (0.5, 0.5), (0.6, 0.6)], 0.25, id="ties and dominated"),
+        pytest.param([(0.5, 1.0), (2.0, 0.0), (NAN, 0.0)], 0.0, id="not below the reference"),
+    ],
+)
+def test_hypervolume(rows: Rows, volume: float) -> None:
+    points = np.array(rows, dtype=float).reshape(len(rows), 2)
+    assert hypervolume(points, np.ones(2)) == pytest.approx(volume)
+
+
+@settings(deadline=None)
+@given(losses(max_m=6))
+def test_hypervolume_is_that_of_botorch(rows: np.ndarray) -> None:
+    reference = np.full(rows.shape[1], 0.9)
+    theirs = Hypervolume(torch.from_numpy(-reference)).compute(
+        torch.from_numpy(-np.unique(rows[non_dominated(rows)], axis=0))
+    )
+    assert hypervolume(rows, reference) == pytest.approx(theirs, abs=1e-12)
+
+
+@given(losses())
+def test_hypervolume_does_not_depend_on_the_order(rows: np.ndarray) -> None:
+    reference = np.ones(rows.shape[1])
+    flipped = rows[::-1, ::-1]
+    assert hypervolume(flipped, reference) == pytest.approx(hypervolume(rows, reference))
+
+
+@pytest.mark.parametrize("m", [3, 5, 8])
+def test_hypervolume_of_eight_objectives_is_that_of_the_sampled_volume(m: int) -> None:
+    rng = np.random.default_rng(m)
+    rows, inside = rng.random((20, m)), rng.random((20_000, m))
+    dominated = (rows[:, None, :] <= inside[None, :, :]).all(axis=2).any(axis=0).mean()
+    assert hypervolume(rows, np.ones(m)) == pytest.approx(dominated, abs=0.02)
+
+
+class TestReferencePoint:
+    def test_what_the_user_gave_wins(self) -> None:
+        rows = np.array([[1.0, 2.0], [3.0, 4.0]])
+        assert reference_point(rows, np.array([NAN, 9.0])).tolist() == [3.2, 9.0]
+
+    def test_every_early_row_counts(self) -> None:
+        rows = np.random.default_rng(0).random((REFERENCE_ROWS, 3))
+        assert (rows < reference_point(rows)).all()
+
+    def test_later_rows_do_not_move_it(self) -> None:
+        rows = np.random.default_rng(0).random((50, 2))
+        assert (reference_point(rows) == reference_point(rows[:REFERENCE_ROWS])).all()
+
+    def test_an_outlier_does_not_carry_it_off(self) -> None:
+        rows = np.append(np.linspace(0, 1, 10), 1e9)[:, None]
+        assert reference_point(rows)[0] < 5
+
+    @pytest.mark.parametrize("value", [0.0, -3.0, 7.0])
+    def test_a_single_row_lies_below_it(self, value: float) -> None:
+        assert reference_point(np.array([[value]]))[0] > value
+
+    def test_without_rows_only_the_given_is_known(self) -> None:
+        found = reference_point(np.zeros((0, 2)), np.array([1.0, NAN]))
+        assert found[0] == 1.0
+        assert np.isnan(found[1])

@@ -1,0 +1,181 @@
+"""PriMO's stages, priors and budget."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from primo_optimizer import InvalidSpecError, Observation, Problem, Trial, check, suggest
+from primo_optimizer.history import History
+from primo_optimizer.optimizing import prior_weight
+from primo_optimizer.primo import Settings, designing
+from primo_optimizer.surrogate import Surrogate
+from support.problems import BRANIN_CURRIN, ONE, TRAINING, Simulation, failing_where
+
+
+def _seen(number: int, *fidelities: float, **changes: Any) -> Trial:
+    values = {"branin": 0.5, "currin": 0.5}
+    seen = tuple(Observation(f, values) for f in fidelities)
+    at = changes.pop("fidelity", fidelities[-1] if fidelities else None)
+    return Trial(number, {"x": 0.1 * number, "y": 0.5}, seen, fidelity=at, **changes)
+
+
+@pytest.mark.parametrize(
+    ("trial", "finished", "given_out"),
+    [
+        pytest.param(_seen(0, 1, 3, 9), 9, 9, id="a continuation counts once"),
+        pytest.param(_seen(0, 1, 3, running=True, fidelity=27), 3, 27, id="a run under way"),
+        pytest.param(_seen(0, 1, failed="x", fidelity=9), 9, 9, id="a failed run is spent"),
+        pytest.param(_seen(0), 0, 0, id="never run"),
+    ],
+)
+def test_spent(trial: Trial, finished: float, given_out: float) -> None:
+    history = History.of(BRANIN_CURRIN.problem(), [trial])
+    assert history.spent(with_running=False) == pytest.approx(finished / 27)
+    assert history.spent(with_running=True) == pytest.approx(given_out / 27)
+
+
+LOW = [_seen(i, 1) for i in range(9)]
+FULL = [_seen(i, 1, 27) for i in range(9)]
+FAILED = [_seen(i, 1, failed="Diverged", fidelity=27) for i in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("trials", "designs"),
+    [
+        pytest.param(LOW, True, id="budget left"),
+        pytest.param([*FULL[:2], LOW[2]], False, id="budget out, full ones seen"),
+        pytest.param([_seen(i, 9) for i in range(6)], True, id="budget out, none seen in full"),
+        pytest.param(LOW[:2] + FAILED[2:], True, id="full ones fail, too few observations"),
+        pytest.param(LOW[:3] + FAILED[3:], False, id="full ones only fail: stuck no longer"),
+        pytest.param(
+            [_seen(i, running=True, fidelity=27) for i in range(9)], True, id="nothing seen yet"
+        ),
+    ],
+)
+def test_designing(trials: list[Trial], designs: bool) -> None:
+    problem = BRANIN_CURRIN.problem()
+    assert designing(History.of(problem, trials), Settings.of(problem)) is designs
+
+
+def test_the_design_starts_at_the_centres_then_around_them_then_anywhere() -> None:
+    found = [s.explanation for s in suggest(TRAINING.problem(), [], 8, 0)]
+    assert [(e["origin"], e.get("prior")) for e in found] == [
+        ("PriorCenter", "accuracy"),
+        ("PriorCenter", "latency"),
+        ("Prior", "accuracy"),
+        ("Prior", "latency"),
+        ("Prior", "accuracy"),
+        ("Prior", "latency"),
+        ("Uniform", None),
+        ("Uniform", None),
+    ]
+
+
+def test_a_missing_belief_leaves_the_centre_in_the_middle() -> None:
+    latency = suggest(TRAINING.problem(), [], 2, 0)[1].configuration
+    assert latency["activation"] == "relu"
+    assert latency["layers"] == 1
+    assert latency["lr"] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("trust", "steps", "weight"),
+    [
+        pytest.param(0.0, 0.0, 0.0, id="a prior that the data refute"),
+        pytest.param(1.0, 0.0, 1.0, id="full strength at the start"),
+        pytest.param(0.5, 0.0, 0.5, id="half trusted"),
+        pytest.param(1.0, 4.0, np.exp(-16 / 16), id="trusted priors last"),
+        pytest.param(1e-9, 4.0, 1e-9 * np.exp(-16 / 4), id="the paper's decay"),
+    ],
+)
+def test_prior_weight(trust: float, steps: float, weight: float) -> None:
+    assert prior_weight(trust, steps, d=4) == pytest.approx(weight)
+
+
+def test_explanations_of_a_model_say_what_is_expected_in_the_users_terms() -> None:
+    study = Simulation(TRAINING, TRAINING.problem()).run(8)
+    models = [s for s in study.suggestions if s.explanation["origin"] == "Model"]
+    assert models
+    for suggestion in models:
+        predicted = suggestion.explanation["predicted"]
+        assert set(predicted) == {"accuracy", "latency"}
+        assert -1 < predicted["accuracy"]["mean"] < 1.2
+        assert predicted["latency"]["std"] >= 0
+        assert suggestion.explanation["rung"] == 1
+
+
+@pytest.mark.parametrize(("epsilon", "expected"), [(1.0, {True}), (0.0, {False})])
+def test_epsilon_steps_leave_the_priors_aside(epsilon: float, expected: set[bool]) -> None:
+    algorithm = {"name": "primo", "settings": {"epsilon": epsilon, "initialDesign": 2}}
+    study = Simulation(TRAINING, TRAINING.problem(algorithm=algorithm)).run(4)
+    steps = [s.explanation for s in study.suggestions if "acquisition" in s.explanation]
+    assert {step["epsilon"] for step in steps} == expected
+    if epsilon == 1.0:
+        assert all(step["priorWeight"] == 0 for step in steps)
+
+
+def test_without_a_usable_model_the_search_goes_on_and_says_why() -> None:
+    trials = [
+        Trial(i, {"x": i / 9, "y": 0.5}, (Observation(None, {"loss": 1.0}),)) for i in range(6)
+    ]
+    (suggestion,) = suggest(ONE.problem(), trials, 1, 0)
+    assert suggestion.explanation["stage"] == "Optimizing"
+    assert suggestion.explanation["fallback"] == "no objective varies"
+
+
+def test_where_trials_fail_fewer_are_proposed() -> None:
+    fragile = failing_where(BRANIN_CURRIN, lambda c: c["x"] > 0.5)
+    study = Simulation(fragile, fragile.problem()).run(8)
+    late = [t for t in study.trials.values() if t.number >= len(study.trials) // 2]
+    assert sum(t.failed is not None for t in late) <= len(late) / 3
+
+
+def test_success_is_less_likely_near_a_failure() -> None:
+    fails = [Trial(9, {"x": 0.9, "y": 0.9}, failed="x", fidelity=27)]
+    sound = [_seen(i, 27) for i in range(4)]
+    sound[0] = replace(sound[0], observations=(Observation(27, {"branin": 1, "currin": 2}),))
+    near, far = np.array([[0.88, 0.9]]), np.array([[0.2, 0.5]])
+    surrogate = Surrogate.of(History.of(BRANIN_CURRIN.problem(), [*sound, *fails]))
+    assert surrogate.log_success(near) < surrogate.log_success(far) - 1
+    surrogate = Surrogate.of(History.of(BRANIN_CURRIN.problem(), sound))
+    assert surrogate.log_success(near) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eta": 3}, "algorithm.settings.eta: is not a setting of primo (there are: epsilon, init"),
+        ({"epsilon": 1.5}, "algorithm.settings.epsilon: 1.5 is not between 0 and 1"),
+        ({"epsilon": "a"}, "algorithm.settings.epsilon: 'a' is not a finite number"),
+        ({"initialDesign": -1}, "algorithm.settings.initialDesign: -1 is not 0 or more"),
+    ],
+)
+def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    problem = ONE.problem(algorithm={"name": "primo", "settings": settings})
+    with pytest.raises(InvalidSpecError) as caught:
+        check(problem)
+    assert str(caught.value).startswith(message)
+
+
+def test_an_unknown_algorithm_is_named() -> None:
+    with pytest.raises(InvalidSpecError, match=r"algorithm\.name: 'hyperband' is not one of primo"):
+        check(ONE.problem(algorithm={"name": "hyperband"}))
+
+
+def test_nothing_but_a_model_imports_torch() -> None:
+    script = (
+        "import sys; from primo_optimizer import Problem, check, suggest\n"
+        f"problem = Problem.from_spec({dict(TRAINING.spec)!r})\n"
+        "check(problem); suggest(problem, [], 3, 0)\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("seed", [0, -1, 2**63])
+def test_any_whole_number_is_a_seed(seed: int) -> None:
+    assert suggest(Problem.from_spec(ONE.spec), [], 1, seed)

@@ -1,0 +1,56 @@
+"""That the search finds what there is: hypervolume over the attainable one, at a small budget."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.problems import BRANIN_CURRIN, ONE, TRAINING, WIDE, Benchmark, Simulation, attainable
+
+BENCHMARKS = {"branin-currin": BRANIN_CURRIN, "training": TRAINING, "wide": WIDE}
+
+
+@cache
+def shares(name: str, priors: bool, budget: float, algorithm: str = "primo") -> tuple[float, ...]:
+    """Of four seeds."""
+    benchmark, changes = BENCHMARKS[name], {} if priors else {"priors": None}
+    top = attainable(benchmark)
+    return tuple(
+        study(benchmark, seed, budget, algorithm=algorithm, **changes).hypervolume() / top
+        for seed in range(4)
+    )
+
+
+def study(
+    benchmark: Benchmark, seed: int, budget: float, algorithm: str, **changes: Any
+) -> Simulation:
+    problem = benchmark.problem(algorithm={"name": algorithm}, **changes)
+    return Simulation(benchmark, problem, seed=seed).run(budget)
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "share"),
+    [("branin-currin", 8, 0.92), ("training", 10, 0.92)],
+)
+def test_three_of_four_seeds_come_close_to_the_front(
+    name: str, budget: float, share: float
+) -> None:
+    assert sum(found >= share for found in shares(name, priors=False, budget=budget)) >= 3
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_it_beats_random_search_by_far(name: str) -> None:
+    ours = np.mean(shares(name, priors=False, budget=8))
+    theirs = np.mean(shares(name, priors=False, budget=8, algorithm="random"))
+    assert 1 - ours < 0.5 * (1 - theirs)
+
+
+def test_good_priors_help_on_average() -> None:
+    with_priors = np.mean(shares("wide", priors=True, budget=8))
+    assert with_priors > np.mean(shares("wide", priors=False, budget=8)) + 0.05
+
+
+def test_one_objective_is_found_to_a_hundredth() -> None:
+    found = [study(ONE, seed, 15, algorithm="primo").full_losses().min() for seed in range(4)]
+    assert sum(loss < 1e-2 for loss in found) >= 3
