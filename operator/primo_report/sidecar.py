@@ -1,0 +1,185 @@
+"""The container beside the training: follows its report file and keeps the termination message.
+
+The message is current after each batch of reports, so that it survives a kill. Nothing that goes
+wrong ends the sidecar; what the operator should know of it is a note in the message. A restarted
+sidecar reads the file from its start and says the same as before.
+"""
+
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final, TypeVar
+
+from primo_report import environment
+from primo_report.aggregate import Aggregate
+from primo_report.exposition import render, serve
+from primo_report.follow import Follower
+from primo_report.termination import write_message
+from primo_report.wire import MAX_MESSAGE_BYTES, format_summary
+
+_TERMINATION_LOG: Final = Path("/dev/termination-log")
+_ADDRESS: Final = "0.0.0.0"  # noqa: S104  Prometheus scrapes the pod's own address
+_PORT: Final = 9400
+_MIN_PAUSE_S: Final = 0.2
+_MAX_PAUSE_S: Final = 1.0
+_DRAIN_S: Final = 2.0  # the training may have used up all but a few seconds of the grace period
+
+_T = TypeVar("_T")
+
+log = logging.getLogger("primo_report")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator asks of the sidecar.
+
+    Attributes:
+        report_file: None where the operator names none, which is a problem.
+        first: metrics that get room in the message before all others.
+        limit: of the message, in bytes.
+        problem: what was wrong with the environment; defaults stand in its place.
+    """
+
+    report_file: Path | None
+    termination_log: Path
+    first: tuple[str, ...]
+    limit: int
+    address: str
+    port: int
+    problem: str
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Never fails: while the sidecar does not start, the training does not start either."""
+        problems: list[str] = []
+
+        def read(kind: Callable[[], _T], default: _T) -> _T:
+            try:
+                return kind()
+            except environment.BadEnvironmentError as error:
+                problems.append(str(error))
+                return default
+
+        report_file = environment.path(environment.REPORT_FILE)
+        if report_file is None:
+            problems.append(f"{environment.REPORT_FILE} is not set")
+        return cls(
+            report_file=report_file,
+            termination_log=environment.path(environment.TERMINATION_LOG) or _TERMINATION_LOG,
+            first=tuple(read(environment.metrics, [])),
+            limit=read(environment.message_limit, MAX_MESSAGE_BYTES),
+            address=os.environ.get(environment.METRICS_ADDRESS) or _ADDRESS,
+            port=read(lambda: environment.metrics_port(_PORT), _PORT),
+            problem="; ".join(problems),
+        )
+
+
+class StopSignal:
+    """SIGTERM or SIGINT, as something that can be waited for."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+        # A signal that comes between a look at `received` and the wait must end the wait.
+        signal.set_wakeup_fd(self._writer)
+
+    def wait(self, timeout_s: float) -> bool:
+        select.select([self._reader], [], [], timeout_s)
+        return self.received
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        self.received = True
+
+
+class Sidecar:
+    """Report file in, termination message and metrics page out."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._file = Follower(settings.report_file) if settings.report_file else None
+        self._aggregate = Aggregate(always=settings.first)
+        self._problem = settings.problem
+        self._said: set[str] = set()
+        self._message = b""
+        self._page = b""
+
+    def run(self, stop: StopSignal) -> None:
+        """Follow until told to stop, then read what is left and return."""
+        self._serve()
+        pause_s = _MIN_PAUSE_S
+        while True:
+            news = self._follow(lambda: not stop.received)
+            pause_s = _MIN_PAUSE_S if news else min(pause_s * 1.5, _MAX_PAUSE_S)
+            if stop.wait(pause_s):
+                break
+        deadline = time.monotonic() + _DRAIN_S
+        self._follow(lambda: time.monotonic() < deadline)
+        self._take(self._file.rest() if self._file else [])
+
+    def _serve(self) -> None:
+        address, port = self._settings.address, self._settings.port
+        try:
+            bound = serve(address, port, lambda: self._page)
+        except OSError as error:
+            # Several pods share the ports of a laptop, and of a node with hostNetwork.
+            reason = (error.strerror or str(error)).lower()
+            self._problem = self._problem or f"cannot serve metrics on port {port}: {reason}"
+        else:
+            log.info("serving metrics on %s, port %d", address, bound)
+
+    def _follow(self, go_on: Callable[[], bool]) -> bool:
+        """Read to the end of the file; whether there was anything new."""
+        news = False
+        try:
+            while go_on() and self._file and (lines := self._file.read()) is not None:
+                news = True
+                self._take(lines)
+            self._publish()
+        except Exception:
+            # Rather a message that is out of date than a sidecar that restarts in a loop.
+            log.exception("could not follow the report file")
+        return news
+
+    def _take(self, lines: list[bytes]) -> None:
+        for line in lines:
+            self._aggregate.take(line)
+        if lines:
+            self._publish()
+
+    def _publish(self) -> None:
+        note = (self._file.problem if self._file else "") or self._problem
+        if note:
+            self._say(note)
+        summary = self._aggregate.summary(note=note)
+        message = format_summary(summary, self._settings.limit, self._settings.first)
+        if message == self._message:
+            return
+        self._page = render(summary)
+        try:
+            write_message(self._settings.termination_log, message)
+        except OSError as error:
+            self._say(f"cannot write the termination message: {error}")
+        else:
+            self._message = message
+
+    def _say(self, text: str) -> None:
+        """Log once: the same trouble is met at each poll."""
+        if text not in self._said:
+            self._said.add(text)
+            log.info("%s", text)
+
+
+def main() -> int:
+    stop = StopSignal()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    Sidecar(Settings.from_environment()).run(stop)
+    return 0
