@@ -1,0 +1,1 @@
+"""The operator: watches studies, runs their trials as Jobs, keeps their status."""

@@ -1,0 +1,43 @@
+"""`python -m primo_operator`: run the operator until it is told to stop."""
+
+import argparse
+import asyncio
+import logging
+
+import kopf
+
+from primo_operator.handlers import registry
+from primo_operator.settings import Settings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="primo_operator", description=__doc__)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "-n", "--namespace", action="append", help="watch this namespace; may be given repeatedly"
+    )
+    where.add_argument("-A", "--all-namespaces", action="store_true", help="watch all of them")
+    parser.add_argument("--context", help="of the kubeconfig")
+    parser.add_argument(
+        "--liveness",
+        metavar="URL",
+        help="serve health there, for example http://127.0.0.1:8080/healthz",
+    )
+    parser.add_argument("--verbose", action="store_true", help="say what each pass does")
+    given = parser.parse_args()
+    if not (given.namespace or given.all_namespaces):
+        parser.error("one of --namespace and --all-namespaces is required")
+    kopf.configure(verbose=given.verbose)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    asyncio.run(
+        kopf.operator(
+            registry=registry(Settings.from_environment(), given.context),
+            namespaces=given.namespace or (),
+            clusterwide=given.all_namespaces,
+            liveness_endpoint=given.liveness,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

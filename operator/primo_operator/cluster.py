@@ -1,0 +1,130 @@
+"""The few cluster calls we need, as a Protocol, and the errors they raise.
+
+Objects are plain JSON data. `kubernetes_cluster.py` speaks to an API server; the simulation in the
+tests is the other implementation.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from primo_optimizer import PrimoError
+
+Object = dict[str, Any]
+
+
+class ClusterError(PrimoError):
+    """Try again later. Whether the call has had an effect is not known."""
+
+
+class RefusedError(ClusterError):
+    """The API server refused the call; it has had no effect.
+
+    Attributes:
+        status: the HTTP status: 400 and 422 will not get better, 403 and 429 may.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        self.message = message
+        super().__init__(f"{status}: {message}")
+
+
+class ConflictError(RefusedError):
+    """The object has changed since it was read."""
+
+
+class AlreadyExistsError(RefusedError):
+    """There is an object of this name."""
+
+
+class NotFoundError(RefusedError):
+    """There is no such object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list and the version of the whole that it shows."""
+
+    items: Sequence[Object]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An Event to be shown with an object.
+
+    Attributes:
+        warning: something may have to be done about it.
+    """
+
+    about: Mapping[str, Any]
+    reason: str
+    message: str
+    warning: bool = False
+
+
+class Cluster(Protocol):
+    """What a pass may ask of a cluster. All calls raise ClusterError.
+
+    Lists and gets are answered by the store, not from a cache of the server's.
+    """
+
+    async def get_study(self, namespace: str, name: str) -> Object | None: ...
+
+    async def list_trials(self, namespace: str, study: str) -> Listing: ...
+
+    async def list_jobs(self, namespace: str, study: str) -> Listing: ...
+
+    async def list_pods(self, namespace: str, study: str) -> Listing: ...
+
+    async def get_trial(self, namespace: str, name: str) -> Object | None: ...
+
+    async def get_job(self, namespace: str, name: str) -> Object | None: ...
+
+    async def create_trial(self, trial: Object) -> Object: ...
+
+    async def create_job(self, job: Object, *, dry_run: bool = False) -> Object: ...
+
+    async def dry_run_pod(self, pod: Object) -> None: ...
+
+    async def patch_trial_status(
+        self, namespace: str, name: str, patch: Object, version: str
+    ) -> Object:
+        """A merge patch of the status, refused with ConflictError if the version is not current."""
+        ...
+
+    async def patch_study_status(
+        self, namespace: str, name: str, patch: Object, version: str
+    ) -> Object:
+        """A merge patch of the status, refused with ConflictError if the version is not current."""
+        ...
+
+    async def delete_job(self, namespace: str, name: str) -> None:
+        """Delete it and its pods. That it is not there is no error."""
+        ...
+
+    async def failed_creates(self, namespace: str, job: str) -> Sequence[str]:
+        """Why pods of this Job were refused, the latest last: only Events of the Job tell."""
+        ...
+
+    def notify(self, notice: Notice) -> None:
+        """Show an Event sometime; it may be dropped, and never delays or fails a pass."""
+        ...
+
+
+def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
+    """What turns one object into the other by JSON merge patch (RFC 7386): removed keys are null.
+
+    Lists are replaced whole. Empty if the two are equal.
+    """
+    patch: Object = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if key in old and before == value:
+            continue
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            patch[key] = merge_patch(before, value)
+        else:
+            patch[key] = value
+    return patch

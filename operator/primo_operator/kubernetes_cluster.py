@@ -1,0 +1,246 @@
+"""The cluster calls, spoken to an API server as raw JSON.
+
+The typed methods of the kubernetes client refuse what an API server takes (`nvidia.com/gpu: 1`), so
+only its transport and its way to credentials are used.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from primo_operator import names
+from primo_operator.cluster import (
+    AlreadyExistsError,
+    ClusterError,
+    ConflictError,
+    Listing,
+    NotFoundError,
+    Notice,
+    Object,
+    RefusedError,
+)
+
+log = logging.getLogger(__name__)
+
+STUDIES = f"/apis/{names.API_VERSION}/namespaces/{{}}/{names.STUDIES}"
+TRIALS = f"/apis/{names.API_VERSION}/namespaces/{{}}/{names.TRIALS}"
+JOBS = "/apis/batch/v1/namespaces/{}/jobs"
+PODS = "/api/v1/namespaces/{}/pods"
+EVENTS = "/api/v1/namespaces/{}/events"
+
+PAGE = 500
+WAITING_NOTICES = 200
+MERGE_PATCH = "application/merge-patch+json"
+
+
+async def connect(context: str | None = None) -> ApiClient:
+    """A client with the pod's own credentials, or those of KUBECONFIG.
+
+    Raises:
+        ClusterError: there are no credentials.
+    """
+    configuration = Configuration()
+    try:
+        if context is None:
+            with contextlib.suppress(config.ConfigException):
+                config.load_incluster_config(client_configuration=configuration)
+                return ApiClient(configuration)
+        await config.load_kube_config(context=context, client_configuration=configuration)
+    except (config.ConfigException, OSError) as error:
+        raise ClusterError(f"no credentials for a cluster: {error}") from error
+    return ApiClient(configuration)
+
+
+class KubernetesCluster:
+    """`Cluster` by HTTP. Give it `post_notices` as a task, or Events are never shown."""
+
+    def __init__(self, client: ApiClient, timeout_s: float) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._notices: asyncio.Queue[Notice] = asyncio.Queue(WAITING_NOTICES)
+
+    # --- reads
+
+    async def get_study(self, namespace: str, name: str) -> Object | None:
+        return await self._get(f"{STUDIES.format(namespace)}/{name}")
+
+    async def get_trial(self, namespace: str, name: str) -> Object | None:
+        return await self._get(f"{TRIALS.format(namespace)}/{name}")
+
+    async def get_job(self, namespace: str, name: str) -> Object | None:
+        return await self._get(f"{JOBS.format(namespace)}/{name}")
+
+    async def list_trials(self, namespace: str, study: str) -> Listing:
+        return await self._list(TRIALS.format(namespace), study)
+
+    async def list_jobs(self, namespace: str, study: str) -> Listing:
+        return await self._list(JOBS.format(namespace), study)
+
+    async def list_pods(self, namespace: str, study: str) -> Listing:
+        return await self._list(PODS.format(namespace), study)
+
+    async def failed_creates(self, namespace: str, job: str) -> Sequence[str]:
+        fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
+        found = await self._call("GET", EVENTS.format(namespace), query={"fieldSelector": fields})
+        events = sorted(found["items"], key=lambda event: event.get("lastTimestamp") or "")
+        return [event.get("message") or "" for event in events]
+
+    # --- writes
+
+    async def create_trial(self, trial: Object) -> Object:
+        namespace = trial["metadata"]["namespace"]
+        return await self._call("POST", TRIALS.format(namespace), body=trial)
+
+    async def create_job(self, job: Object, *, dry_run: bool = False) -> Object:
+        query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+        path = JOBS.format(job["metadata"]["namespace"])
+        return await self._call("POST", path, query=query, body=job)
+
+    async def dry_run_pod(self, pod: Object) -> None:
+        query = {"fieldValidation": "Strict", "dryRun": "All"}
+        path = PODS.format(pod["metadata"]["namespace"])
+        await self._call("POST", path, query=query, body=pod)
+
+    async def patch_trial_status(
+        self, namespace: str, name: str, patch: Object, version: str
+    ) -> Object:
+        return await self._patch_status(TRIALS.format(namespace), name, patch, version)
+
+    async def patch_study_status(
+        self, namespace: str, name: str, patch: Object, version: str
+    ) -> Object:
+        return await self._patch_status(STUDIES.format(namespace), name, patch, version)
+
+    async def delete_job(self, namespace: str, name: str) -> None:
+        # Without a policy the API server leaves a Job's pods behind, running.
+        options = {"propagationPolicy": "Background"}
+        with contextlib.suppress(NotFoundError):
+            await self._call("DELETE", f"{JOBS.format(namespace)}/{name}", query=options)
+
+    # --- events
+
+    def notify(self, notice: Notice) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            self._notices.put_nowait(notice)
+
+    async def post_notices(self) -> None:
+        """Post what was notified, for ever; one that is refused is dropped."""
+        while True:
+            notice = await self._notices.get()
+            try:
+                await self._post_notice(notice)
+            except ClusterError as error:
+                log.debug("event dropped", extra={"reason": notice.reason, "error": str(error)})
+
+    async def _post_notice(self, notice: Notice) -> None:
+        metadata = notice.about["metadata"]
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251  # shown only
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "generateName": f"{metadata['name']}-",
+                "namespace": metadata["namespace"],
+            },
+            "involvedObject": {
+                "apiVersion": notice.about["apiVersion"],
+                "kind": notice.about["kind"],
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+            },
+            "reason": notice.reason,
+            "message": notice.message[:1024],
+            "type": "Warning" if notice.warning else "Normal",
+            "count": 1,
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "source": {"component": names.MANAGER},
+            "reportingComponent": names.MANAGER,
+            "reportingInstance": names.MANAGER,
+        }
+        await self._call("POST", EVENTS.format(metadata["namespace"]), body=body)
+
+    # --- transport
+
+    async def _get(self, path: str) -> Object | None:
+        try:
+            return await self._call("GET", path)
+        except NotFoundError:
+            return None
+
+    async def _list(self, path: str, study: str) -> Listing:
+        query: dict[str, Any] = {"labelSelector": names.selector(study), "limit": PAGE}
+        while True:
+            items: list[Object] = []
+            try:
+                page = await self._call("GET", path, query=query)
+                items += page["items"]
+                while token := page["metadata"].get("continue"):
+                    page = await self._call("GET", path, query={**query, "continue": token})
+                    items += page["items"]
+            except RefusedError as error:
+                if error.status == 410 and items:
+                    continue  # the pages have expired: half a list is never used
+                raise
+            return Listing(items, int(page["metadata"]["resourceVersion"]))
+
+    async def _patch_status(self, path: str, name: str, patch: Object, version: str) -> Object:
+        body = {"metadata": {"resourceVersion": version}, "status": patch}
+        return await self._call("PATCH", f"{path}/{name}/status", body=body, kind=MERGE_PATCH)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Object | None = None,
+        kind: str = "application/json",
+    ) -> Object:
+        url = self._client.configuration.host.rstrip("/") + path
+        if query:
+            url += "?" + urlencode(query)
+        headers = {"Accept": "application/json", "Content-Type": kind}
+        # Reads the token anew when it has been rotated.
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        try:
+            response = await self._client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=self._timeout_s
+            )
+            content = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ClusterError(f"{method} {path}: {error or type(error).__name__}") from error
+        return _answer(method, path, response.status, content)
+
+
+def _answer(method: str, path: str, status: int, content: bytes) -> Object:
+    try:
+        answer = json.loads(content)
+        if not isinstance(answer, dict):
+            raise ValueError
+    except ValueError:
+        raise ClusterError(f"{method} {path}: {status}, and no JSON object") from None
+    if status < 400:
+        return answer
+    message = str(answer.get("message") or status)
+    reason = answer.get("reason")
+    if status == 404:
+        raise NotFoundError(status, message)
+    if status == 409 and reason == "AlreadyExists":
+        raise AlreadyExistsError(status, message)
+    if status == 409:
+        raise ConflictError(status, message)
+    if status < 500:
+        raise RefusedError(status, message)
+    # After an error of the server's own the call may have had its effect.
+    raise ClusterError(f"{method} {path}: {status} {message}")

@@ -1,0 +1,265 @@
+"""A trial's object and the Job of a run: data in, dict out.
+
+The Job is the user's template with as little added as possible: our environment before the
+template's own (a value sees only variables before it), the report volume, the checkpoint volume,
+and one native sidecar. Commands are never touched.
+"""
+
+import copy
+import json
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from primo_operator import names
+from primo_operator.settings import Settings
+from primo_optimizer import Suggestion
+from primo_study.spec import StudySpec
+from primo_study.study import Run, Study, TrialRecord
+
+# What the kubelet reads of one message, and of all the messages of a pod.
+MESSAGE_BYTES = 4096
+POD_MESSAGE_BYTES = 12288
+
+Manifest = dict[str, Any]
+
+
+def trial_object(study: Study, suggestion: Suggestion) -> Manifest:
+    """The object of a new trial. Creating it announces its first run: rung 0, attempt 0."""
+    spec: Manifest = {
+        "study": study.name,
+        "number": suggestion.trial,
+        "parameters": dict(suggestion.configuration),
+        "suggestion": dict(suggestion.explanation),
+    }
+    if suggestion.fidelity is not None:
+        spec["fidelity"] = suggestion.fidelity
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.TRIAL_KIND,
+        "metadata": {
+            "name": names.trial(study.name, study.uid, suggestion.trial),
+            "namespace": study.namespace,
+            "labels": {
+                names.STUDY_LABEL: study.name,
+                names.TRIAL_LABEL: str(suggestion.trial),
+                names.MANAGED_BY_LABEL: names.MANAGER,
+            },
+            "ownerReferences": [
+                _owner(names.STUDY_KIND, study.name, study.uid),
+            ],
+        },
+        "spec": spec,
+    }
+
+
+def job(study: Study, trial: TrialRecord, trial_uid: str, settings: Settings) -> Manifest:
+    """The Job of a trial's open run."""
+    assert study.spec
+    run = trial.run
+    labels = {
+        names.STUDY_LABEL: study.name,
+        names.TRIAL_LABEL: str(trial.number),
+        names.RUNG_LABEL: str(run.rung),
+        names.ATTEMPT_LABEL: str(run.attempt),
+        names.COMPONENT_LABEL: names.COMPONENT,
+        names.MANAGED_BY_LABEL: names.MANAGER,
+    }
+    manifest = _job(study.spec, _environment(study, trial, run), labels, settings)
+    manifest["metadata"] |= {
+        "name": run.job,
+        "namespace": study.namespace,
+        "ownerReferences": [_owner(names.TRIAL_KIND, trial.name, trial_uid)],
+    }
+    return manifest
+
+
+def probe_job(study: Study, settings: Settings) -> Manifest:
+    """A Job like those of the trials, to be dry-run: parameters are empty words."""
+    assert study.spec
+    variables = {
+        "PRIMO_STUDY": study.name,
+        "PRIMO_TRIAL": "0",
+        "PRIMO_PARAMS": "{}",
+        **{names.parameter_variable(p.name): "" for p in study.spec.parameters},
+    }
+    labels = {names.STUDY_LABEL: study.name, names.COMPONENT_LABEL: names.COMPONENT}
+    manifest = _job(study.spec, variables, labels, settings)
+    probe = names.job(names.trial(study.name, study.uid, 99999), 9, 99)  # the longest there can be
+    manifest["metadata"] |= {"name": probe, "namespace": study.namespace}
+    return manifest
+
+
+def probe_pod(job_manifest: Manifest) -> Manifest:
+    """The pod that the Job controller would make: admission of pods shows only on a pod."""
+    template = job_manifest["spec"]["template"]
+    metadata = {
+        "name": job_manifest["metadata"]["name"],
+        "namespace": job_manifest["metadata"]["namespace"],
+        **template["metadata"],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+def message_limit(containers: int) -> int:
+    """What the kubelet keeps of each termination message in a pod of so many containers."""
+    return min(MESSAGE_BYTES, POD_MESSAGE_BYTES // max(containers, 1))
+
+
+def number_text(value: float) -> str:
+    """A number as users write it: 9, not 9.0."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+# --- the parts
+
+
+def _owner(kind: str, name: str, uid: str) -> Manifest:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _environment(study: Study, trial: TrialRecord, run: Run) -> dict[str, str]:
+    assert study.spec
+    variables = {
+        "PRIMO_STUDY": study.name,
+        "PRIMO_TRIAL": str(trial.number),
+        "PRIMO_PARAMS": json.dumps(dict(trial.configuration), sort_keys=True),
+    }
+    for name, value in sorted(trial.configuration.items()):
+        text = value if isinstance(value, str) else number_text(value)
+        variables[names.parameter_variable(name)] = text
+    if run.fidelity is not None:
+        variables["PRIMO_FIDELITY"] = number_text(run.fidelity)
+    if run.resume_from is not None:
+        variables["PRIMO_RESUME_FROM"] = number_text(run.resume_from)
+    if study.spec.checkpoints:
+        # The study's UID: two studies may share a claim, and one may be made anew.
+        variables["PRIMO_CHECKPOINT_DIR"] = posixpath.join(
+            study.spec.checkpoints.mount_path,
+            f"{study.name}-{names.short_uid(study.uid)}",
+            str(trial.number),
+        )
+    return variables
+
+
+def _job(
+    spec: StudySpec, variables: Mapping[str, str], labels: Mapping[str, str], settings: Settings
+) -> Manifest:
+    template = spec.trial_template
+    given = template.metadata
+    user_labels = dict(given.labels or {}) if given else {}
+    user_annotations = dict(given.annotations or {}) if given else {}
+    job_spec: Manifest = copy.deepcopy(template.spec)
+    # The deadline is the user's; how often, how many and how long it is kept are the study's.
+    job_spec |= {"backoffLimit": 0, "completions": 1, "parallelism": 1}
+    pod = job_spec["template"]
+    metadata = pod.setdefault("metadata", {}) or {}
+    pod["metadata"] = {
+        **metadata,
+        "labels": {**user_labels, **(metadata.get("labels") or {}), **labels},
+        "annotations": {
+            names.SAFE_TO_EVICT: names.REPORT_VOLUME,
+            **user_annotations,
+            **(metadata.get("annotations") or {}),
+        },
+    }
+    _fill_pod(pod["spec"], spec, variables, settings)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"labels": {**user_labels, **labels}, "annotations": user_annotations},
+        "spec": job_spec,
+    }
+
+
+def _fill_pod(
+    pod: Manifest, spec: StudySpec, variables: Mapping[str, str], settings: Settings
+) -> None:
+    pod.setdefault("restartPolicy", "Never")
+    pod.setdefault("automountServiceAccountToken", False)
+    pod.setdefault("enableServiceLinks", False)
+    init = pod.get("initContainers") or []
+    limit = message_limit(len(pod["containers"]) + len(init) + 1)
+    volumes: list[Manifest] = [
+        {"name": names.REPORT_VOLUME, "emptyDir": {"sizeLimit": "256Mi"}},
+    ]
+    mounts: list[Manifest] = [{"name": names.REPORT_VOLUME, "mountPath": names.REPORT_MOUNT}]
+    if spec.checkpoints:
+        claim = {"claimName": spec.checkpoints.claim_name}
+        volumes.append({"name": names.CHECKPOINT_VOLUME, "persistentVolumeClaim": claim})
+        mounts.append({"name": names.CHECKPOINT_VOLUME, "mountPath": spec.checkpoints.mount_path})
+    for container in pod["containers"]:
+        log = container.get("terminationMessagePath") or names.TERMINATION_LOG
+        ours = {
+            **variables,
+            "PRIMO_REPORT_FILE": names.REPORT_FILE,
+            "PRIMO_TERMINATION_LOG": log,
+            "PRIMO_MESSAGE_LIMIT": str(limit),
+            "PRIMO_METRICS": _metrics(spec),
+        }
+        container["env"] = [*_env(ours), *(container.get("env") or [])]
+        container["volumeMounts"] = [*mounts, *(container.get("volumeMounts") or [])]
+        container.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
+    pod["volumes"] = [*volumes, *(pod.get("volumes") or [])]
+    pod["initContainers"] = [_sidecar(spec, limit, settings), *init]
+
+
+def _env(variables: Mapping[str, str]) -> list[Manifest]:
+    # Kubernetes expands $(NAME) in values; a doubled $ stands for itself.
+    return [{"name": name, "value": text.replace("$", "$$")} for name, text in variables.items()]
+
+
+def _metrics(spec: StudySpec) -> str:
+    return json.dumps([objective.metric for objective in spec.objectives])
+
+
+def _sidecar(spec: StudySpec, limit: int, settings: Settings) -> Manifest:
+    """Follows the report file and keeps its own termination message current.
+
+    With restartPolicy Always an init container starts before the others and is stopped after them,
+    and its end never decides how the pod ended (Kubernetes 1.29 or later).
+    """
+    variables = {
+        "PRIMO_REPORT_FILE": names.REPORT_FILE,
+        "PRIMO_TERMINATION_LOG": names.TERMINATION_LOG,
+        "PRIMO_MESSAGE_LIMIT": str(limit),
+        "PRIMO_METRICS": _metrics(spec),
+        "PRIMO_METRICS_ADDRESS": settings.sidecar_metrics_address,
+        "PRIMO_METRICS_PORT": str(settings.sidecar_metrics_port),
+    }
+    sidecar: Manifest = {
+        "name": names.SIDECAR,
+        "image": settings.sidecar_image,
+        "command": ["python", "-m", "primo_report"],
+        "restartPolicy": "Always",
+        "env": _env(variables),
+        "volumeMounts": [
+            {"name": names.REPORT_VOLUME, "mountPath": names.REPORT_MOUNT, "readOnly": True}
+        ],
+        "terminationMessagePath": names.TERMINATION_LOG,
+        # Namespaces with a quota refuse pods of which a container has none.
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "32Mi"},
+            "limits": {"cpu": "500m", "memory": "64Mi"},
+        },
+        # What the Pod Security standard "restricted" asks for.
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    if settings.sidecar_metrics_port:
+        port = {"name": "metrics", "containerPort": settings.sidecar_metrics_port}
+        sidecar["ports"] = [port]
+    return sidecar

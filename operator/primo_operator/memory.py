@@ -1,0 +1,66 @@
+"""What is remembered of a study between passes, and may be lost at any time.
+
+Nothing here is needed to be right; it saves calls, spaces out retries, and spares a run from being
+taken for lost when we know that its Job was never made.
+"""
+
+from dataclasses import dataclass, field
+
+from primo_study.spec import StudySpec
+from primo_study.study import JobState, Outcome, Study, Template, Waiting
+
+Fingerprint = tuple[tuple[int, str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server refused to create a Job.
+
+    Attributes:
+        retry_at: seconds since the epoch.
+        final: set if no retry can help: this is how the run ends.
+    """
+
+    waiting: Waiting
+    retry_at: float
+    final: Outcome | None = None
+    count: int = 1
+
+
+@dataclass(slots=True)
+class Memory:
+    """About one study.
+
+    Attributes:
+        uid: of the study this is about; another one of the same name starts afresh.
+        jobs: what is known of Jobs that our view lacks, by name.
+        refusals: by the Job's name.
+        podless: why a Job has no pod, by the Job's name.
+        spec: as parsed, or its mistakes; for this generation.
+        template: the API server's answer, for this generation of the spec.
+        vain: for exactly these trials the optimizer had nothing to start.
+        synced_at: when all its objects were last listed; None: never.
+        status_at: when its status was last written.
+    """
+
+    uid: str = ""
+    spec: tuple[StudySpec | None, tuple[str, ...]] = (None, ())
+    spec_generation: int = 0
+    jobs: dict[str, JobState] = field(default_factory=dict)
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    podless: dict[str, Waiting] = field(default_factory=dict)
+    template: Template = field(default_factory=Template)
+    template_generation: int = 0
+    template_retry_at: float = 0.0
+    vain: Fingerprint | None = None
+    degraded: str = ""
+    synced_at: float | None = None
+    status_at: float = float("-inf")
+
+
+def fingerprint(study: Study) -> Fingerprint:
+    """Equal as long as a suggestion would be: numbers, phases, runs and observations."""
+    return tuple(
+        (trial.number, trial.phase.value, len(trial.runs), len(trial.observations))
+        for trial in study.trials
+    )

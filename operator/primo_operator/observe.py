@@ -1,0 +1,278 @@
+"""The objects of a study -> the study as data: records as written, evidence as shown now."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from primo_operator import names
+from primo_operator.cluster import Object
+from primo_operator.memory import Memory, fingerprint
+from primo_operator.mirror import Family
+from primo_operator.pods import lingers, main_started, outcome, waiting
+from primo_operator.templates import template_mistakes
+from primo_optimizer import InvalidSpecError
+from primo_study.spec import StudySpec, parse
+from primo_study.study import (
+    Evidence,
+    JobState,
+    Run,
+    Seen,
+    Study,
+    Template,
+    TrialPhase,
+    TrialRecord,
+    Waiting,
+)
+
+# A Job this long without a pod is asked for the Events that say why.
+PODLESS_AFTER_S = 30.0
+
+
+def epoch(stamp: str) -> float:
+    """RFC 3339 text in seconds since the epoch."""
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+def observe(family: Family, memory: Memory) -> Study | None:
+    """The study as known now; None if it does not exist.
+
+    Only objects that its UID owns are its own: those of an earlier study of this name, and those
+    that merely wear its labels, do not count.
+    """
+    obj = family.study
+    if obj is None:
+        return None
+    metadata = obj["metadata"]
+    uid = metadata["uid"]
+    generation = metadata.get("generation") or 1
+    if memory.spec_generation != generation:
+        memory.spec, memory.spec_generation = _spec(obj), generation
+    spec, problems = memory.spec
+    trials = _trials(family, memory, uid, spec)
+    checked = memory.template_generation == generation
+    study = Study(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=uid,
+        generation=generation,
+        created_at=epoch(metadata["creationTimestamp"]),
+        spec=spec,
+        problems=problems,
+        trials=trials,
+        status=obj.get("status") or {},
+        template=memory.template if checked else Template(),
+        leftovers=_leftovers(family, trials, uid),
+        degraded=memory.degraded,
+        deleting=bool(metadata.get("deletionTimestamp")),
+    )
+    return _with_vain(study, memory)
+
+
+def trial_objects(family: Family, study_uid: str) -> dict[str, Object]:
+    """The study's own trials, by name."""
+    return {t["metadata"]["name"]: t for t in family.trials if study_uid in _owners(t)}
+
+
+def podless_at(family: Family, study: Study) -> dict[str, float]:
+    """When to read the Events of Jobs that have no pod yet: by the name of an open run's Job."""
+    with_pod = {_job_of(pod) for pod in (*family.pods, *family.departed.values())}
+    return {
+        trial.run.job: trial.evidence.since + PODLESS_AFTER_S
+        for trial in study.trials
+        if trial.unfinished
+        and trial.run.open
+        and trial.evidence.job is JobState.PRESENT
+        and trial.run.job not in with_pod
+        and trial.evidence.waiting is None
+        and trial.evidence.since is not None
+    }
+
+
+def prune(family: Family, memory: Memory, study: Study) -> None:
+    """Forget what concerns no open run."""
+    current = {trial.run.job for trial in study.trials if trial.unfinished and trial.run.open}
+    for known in (memory.jobs, memory.refusals, memory.podless):
+        for job in known.keys() - current:
+            del known[job]
+    for uid, pod in list(family.departed.items()):
+        if _job_of(pod) not in current:
+            del family.departed[uid]
+
+
+def _with_vain(study: Study, memory: Memory) -> Study:
+    return replace(study, asked_in_vain=memory.vain == fingerprint(study))
+
+
+def _spec(obj: Object) -> tuple[StudySpec | None, tuple[str, ...]]:
+    try:
+        spec = parse(obj["spec"])
+    except InvalidSpecError as error:
+        return None, error.problems
+    mistakes = tuple(template_mistakes(spec))
+    return (None, mistakes) if mistakes else (spec, ())
+
+
+def _owners(obj: Object) -> set[str]:
+    return {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ()}
+
+
+def _job_of(pod: Object) -> str | None:
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return next((owner["name"] for owner in owners if owner["kind"] == "Job"), None)
+
+
+# --- trials
+
+
+def _trials(
+    family: Family, memory: Memory, uid: str, spec: StudySpec | None
+) -> tuple[TrialRecord, ...]:
+    pods: dict[str, list[tuple[Object, bool]]] = {}
+    for pod, gone in (
+        *((pod, False) for pod in family.pods),
+        *((pod, True) for pod in family.departed.values()),
+    ):
+        pods.setdefault(_job_of(pod) or "", []).append((pod, gone))
+    jobs = {job["metadata"]["name"]: job for job in family.jobs}
+    records = [
+        _trial(obj, jobs, pods, memory, spec)
+        for obj in trial_objects(family, uid).values()
+        if not obj["metadata"].get("deletionTimestamp")
+    ]
+    return tuple(sorted(records, key=lambda trial: trial.number))
+
+
+def _trial(
+    obj: Object,
+    jobs: Mapping[str, Object],
+    pods: Mapping[str, list[tuple[Object, bool]]],
+    memory: Memory,
+    spec: StudySpec | None,
+) -> TrialRecord:
+    name = obj["metadata"]["name"]
+    given, status = obj["spec"], obj.get("status") or {}
+    # A trial without a status has been created for its first run, and that is all.
+    first = Run(names.job(name, 0, 0), rung=0, attempt=0, fidelity=given.get("fidelity"))
+    runs = tuple(_run(run) for run in status.get("runs") or ()) or (first,)
+    phase = TrialPhase(status.get("phase") or TrialPhase.QUEUED)
+    record = TrialRecord(
+        number=given["number"],
+        name=name,
+        configuration=given["parameters"],
+        phase=phase,
+        runs=runs,
+        observations=tuple(_seen(o) for o in status.get("observations") or ()),
+        reason=status.get("reason"),
+        message=status.get("message"),
+        explanation=given.get("suggestion") or {},
+    )
+    if not record.unfinished or spec is None:
+        return record
+    return replace(record, evidence=_evidence(obj, record, jobs, pods, memory, spec))
+
+
+def _run(run: Mapping[str, Any]) -> Run:
+    return Run(
+        job=run["job"],
+        rung=run["rung"],
+        attempt=run["attempt"],
+        fidelity=run.get("fidelity"),
+        resume_from=run.get("resumeFrom"),
+        started_at=run.get("startedAt"),
+        finished_at=run.get("finishedAt"),
+        reason=run.get("reason"),
+        message=run.get("message"),
+    )
+
+
+def _seen(observation: Mapping[str, Any]) -> Seen:
+    return Seen(
+        fidelity=observation.get("fidelity"),
+        values=observation["values"],
+        observed_at=observation["observedAt"],
+        step=observation.get("step"),
+    )
+
+
+# --- evidence
+
+
+def _evidence(
+    trial_object: Object,
+    trial: TrialRecord,
+    jobs: Mapping[str, Object],
+    pods: Mapping[str, list[tuple[Object, bool]]],
+    memory: Memory,
+    spec: StudySpec,
+) -> Evidence:
+    run = trial.run
+    job = jobs.get(run.job) if run.open else None
+    if job and trial_object["metadata"]["uid"] not in _owners(job):
+        job = None
+    earlier = {r.job for r in trial.runs} - ({run.job} if run.open else set())
+    lingering = any(
+        lingers(pod) for name in earlier for pod, gone in pods.get(name, ()) if not gone
+    )
+    if not run.open:
+        return Evidence(lingering=lingering)
+    state = JobState.PRESENT if job else memory.jobs.get(run.job, JobState.UNSEEN)
+    newest = max(
+        pods.get(run.job, ()),
+        key=lambda pair: (pair[0]["metadata"]["creationTimestamp"], not pair[1]),
+        default=None,
+    )
+    pod, gone = newest or (None, False)
+    refusal = memory.refusals.get(run.job) if state is JobState.UNMADE else None
+    return Evidence(
+        job=state,
+        running=pod is not None and not gone and main_started(pod),
+        waiting=refusal.waiting if refusal else _waiting(job, pod, gone, memory, run),
+        outcome=(refusal.final if refusal else None)
+        or outcome(pod, gone, job, state is JobState.GONE, run, spec),
+        since=epoch((pod or job)["metadata"]["creationTimestamp"]) if job else None,
+        lingering=lingering,
+    )
+
+
+def _waiting(
+    job: Object | None, pod: Object | None, gone: bool, memory: Memory, run: Run
+) -> Waiting | None:
+    if job is None:
+        return None
+    if (job.get("spec") or {}).get("suspend"):
+        return Waiting("Suspended", "the Job is suspended: it waits in a queue", endless=False)
+    if pod is None or gone:
+        return memory.podless.get(run.job)
+    return waiting(pod)
+
+
+def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> tuple[str, ...]:
+    """Jobs that still hold resources and are no open run: of an attempt that was given up."""
+    names_of_trials = {t["metadata"]["uid"] for t in trial_objects(family, uid).values()}
+    open_runs = {t.run.job for t in trials if t.unfinished and t.run.open}
+    return tuple(
+        sorted(
+            job["metadata"]["name"]
+            for job in family.jobs
+            if _owners(job) & names_of_trials
+            and job["metadata"]["name"] not in open_runs
+            and not job["metadata"].get("deletionTimestamp")
+            and not _ended(job)
+            and not _main_ended(family, job)
+        )
+    )
+
+
+def _ended(job: Object) -> bool:
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    return any(
+        c["type"] in ("Complete", "Failed", "SuccessCriteriaMet") and c["status"] == "True"
+        for c in conditions
+    )
+
+
+def _main_ended(family: Family, job: Object) -> bool:
+    """Its pod has ended, and the Job is about to: we act on the message, before the Job does."""
+    mine = [pod for pod in family.pods if _job_of(pod) == job["metadata"]["name"]]
+    return bool(mine) and not any(lingers(pod) for pod in mine)

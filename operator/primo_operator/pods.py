@@ -1,0 +1,257 @@
+"""What a pod says of its run: whether it runs, why it does not start, how it ended.
+
+A run's verdict comes from the pod and its summary, never from the Job's condition: an evicted
+script that exits 0 on SIGTERM leaves a Job that is Complete. What comes out of a pod is untrusted.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from primo_operator import names
+from primo_operator.cluster import Object
+from primo_report.wire import BadSummaryError, Reduced, Summary, newest, parse_summary
+from primo_study.spec import StudySpec
+from primo_study.study import Outcome, Reason, Run, Waiting
+
+# Waiting for these ends only by an edit or an administrator.
+ENDLESS = frozenset(
+    {
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImageInspectError",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "RunContainerError",
+    }
+)
+MAX_NAMES = 10
+# What a Job says once it has given up on its pod, or is content with it.
+VERDICTS = ("FailureTarget", "Failed", "SuccessCriteriaMet", "Complete")
+
+State = Mapping[str, Any]
+
+
+def main_started(pod: Object) -> bool:
+    """A container of the user's runs."""
+    return any("running" in state for state in _states(pod, "containerStatuses"))
+
+
+def lingers(pod: Object) -> bool:
+    """It exists and a container of the user's may still write."""
+    if _status(pod).get("phase") in ("Succeeded", "Failed"):
+        return False
+    states = list(_states(pod, "containerStatuses"))
+    return not states or not all("terminated" in state for state in states)
+
+
+def waiting(pod: Object) -> Waiting | None:
+    """Why no container of the user's has started; None if one has, or nothing is known yet."""
+    mains = list(_states(pod, "containerStatuses"))
+    if any("waiting" not in state for state in mains):
+        return None
+    for state in (*_states(pod, "initContainerStatuses"), *mains):
+        reason = (state.get("waiting") or {}).get("reason") or ""
+        if reason in ENDLESS:
+            return Waiting(reason, _text(state["waiting"].get("message")), endless=True)
+    for condition in _status(pod).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            reason = condition.get("reason") or "Unschedulable"
+            return Waiting(reason, _text(condition.get("message")), endless=False)
+    return None
+
+
+def outcome(
+    pod: Object | None,
+    gone: bool,
+    job: Object | None,
+    job_gone: bool,
+    run: Run,
+    spec: StudySpec,
+) -> Outcome | None:
+    """How a run ended; None while it goes on, or as long as that cannot be told.
+
+    Args:
+        pod: the newest of the run's Job.
+        gone: the pod no longer exists; this was its last state.
+        job: as seen; None if it is not in our view.
+        job_gone: the API server says there is no such Job.
+    """
+    verdict = _verdict(job)
+    if pod is None:
+        return _without_pod(job, verdict)
+    if not (gone or _over(pod)):
+        return None
+    if _disrupted(pod, gone):
+        # The Job knows whether it was told to stop its pod (a queue took it back: it will have
+        # another) or lost it. Its word may come later than the pod's end.
+        if verdict or job_gone or (job and job["metadata"].get("deletionTimestamp")):
+            return _lost(pod, verdict)
+        return None
+    return _ended(pod, run, spec)
+
+
+def _without_pod(job: Object | None, verdict: State | None) -> Outcome | None:
+    if job is None or verdict is None or verdict["type"] not in ("Failed", "Complete"):
+        return None
+    if verdict.get("reason") == "DeadlineExceeded":
+        return Outcome(Reason.DEADLINE_EXCEEDED, _text(verdict.get("message")))
+    return Outcome(Reason.LOST, "the pod was gone before its result could be read")
+
+
+def _lost(pod: Object, verdict: State | None) -> Outcome:
+    if verdict and verdict.get("reason") == "DeadlineExceeded":
+        return Outcome(Reason.DEADLINE_EXCEEDED, _text(verdict.get("message")))
+    target = _condition(pod, "DisruptionTarget")
+    if target:
+        return Outcome(Reason.LOST, f"{target.get('reason')}: {_text(target.get('message'))}")
+    return Outcome(Reason.LOST, "the pod was deleted before its end")
+
+
+def _ended(pod: Object, run: Run, spec: StudySpec) -> Outcome:
+    """The verdict on a pod that came to its own end."""
+    status = _status(pod)
+    if status.get("reason") == "Evicted":
+        return Outcome(Reason.EVICTED, _text(status.get("message")))
+    ends = [s["terminated"] for s in _states(pod, "containerStatuses") if "terminated" in s]
+    if not ends or any(end.get("reason") == "ContainerStatusUnknown" for end in ends):
+        why = _text(status.get("message")) or status.get("reason")
+        return Outcome(Reason.LOST, why or "how its containers ended is unknown")
+    for end in ends:
+        if end.get("reason") == "OOMKilled":
+            return Outcome(Reason.OUT_OF_MEMORY, "a container exceeded its memory limit")
+    for end in ends:
+        if end.get("exitCode") != 0:
+            return Outcome(Reason.FAILED, _failure(end))
+    return _measured(newest(_messages(pod)), run, spec)
+
+
+def _failure(end: State) -> str:
+    reason = end.get("reason") or "Error"
+    code = f"exit code {end.get('exitCode')}"
+    words = _text(end.get("message"))
+    try:
+        parse_summary(words)
+    except BadSummaryError:
+        lines = words.strip()
+    else:
+        lines = ""  # our own record, not the script's words
+    return f"{code} ({reason})" + (f": {lines[-900:]}" if lines else "")
+
+
+def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
+    """Exit code 0 throughout: what counts is what was reported."""
+    if summary is None or not summary.metrics:
+        return Outcome(Reason.METRICS_UNAVAILABLE, f"nothing was reported{_doubts(summary)}")
+    values = {}
+    for objective in spec.objectives:
+        reduced = summary.metrics.get(objective.metric)
+        if reduced is None:
+            seen = ", ".join(sorted(summary.metrics)[:MAX_NAMES])
+            message = f"metric {objective.metric!r} was not reported (reported: {seen})"
+            return Outcome(Reason.METRICS_UNAVAILABLE, message + _doubts(summary))
+        values[objective.name] = _reduce(reduced, objective.reduce or "Last")
+    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+    if bad:
+        return Outcome(Reason.DIVERGED, ", ".join(f"{name} is {v}" for name, v in bad.items()))
+    short = run.fidelity is not None and summary.fidelity is not None
+    if short and summary.fidelity < run.fidelity:  # type: ignore[operator]  # both are numbers
+        message = f"it ended with exit code 0 at fidelity {summary.fidelity:g} of {run.fidelity:g}"
+        return Outcome(Reason.FAILED, message)
+    return Outcome(Reason.COMPLETED, values=values, step=summary.step)
+
+
+def _reduce(reduced: Reduced, how: str) -> float:
+    return {
+        "Last": reduced.last,
+        "Min": reduced.min,
+        "Max": reduced.max,
+        "Mean": reduced.mean,
+    }[how]
+
+
+def _doubts(summary: Summary | None) -> str:
+    """What else may explain that something is missing."""
+    if summary is None:
+        return ""
+    parts = []
+    if summary.rejection:
+        parts.append(f"line {summary.rejection.line} was refused: {summary.rejection.reason}")
+    if summary.rejected > 1:
+        parts.append(f"{summary.rejected} lines were refused")
+    if summary.note:
+        parts.append(summary.note)
+    return "".join(f"; {part}" for part in parts)
+
+
+# --- reading a pod
+
+
+def _status(pod: Object) -> State:
+    return pod.get("status") or {}
+
+
+def _states(pod: Object, which: str) -> Iterator[State]:
+    for container in _status(pod).get(which) or ():
+        yield container.get("state") or {}
+
+
+def _messages(pod: Object) -> Iterator[str]:
+    for which in ("initContainerStatuses", "containerStatuses"):
+        for container in _status(pod).get(which) or ():
+            for state in (container.get("state") or {}, container.get("lastState") or {}):
+                if message := (state.get("terminated") or {}).get("message"):
+                    yield message
+
+
+def _over(pod: Object) -> bool:
+    """All containers have ended, ours too: its message is complete."""
+    if _status(pod).get("phase") in ("Succeeded", "Failed"):
+        return True
+    mains = list(_states(pod, "containerStatuses"))
+    if not mains or not all("terminated" in state for state in mains):
+        return False
+    ours = [
+        container.get("state") or {}
+        for container in _status(pod).get("initContainerStatuses") or ()
+        if container.get("name") == names.SIDECAR
+    ]
+    return all("terminated" in state for state in ours)
+
+
+def _disrupted(pod: Object, gone: bool) -> bool:
+    """It was stopped from outside before its containers had ended by themselves."""
+    if _condition(pod, "DisruptionTarget"):
+        return True
+    deletion = pod["metadata"].get("deletionTimestamp")
+    ends = [s["terminated"] for s in _states(pod, "containerStatuses") if "terminated" in s]
+    mains = list(_states(pod, "containerStatuses"))
+    if not mains or len(ends) < len(mains):
+        return gone or bool(deletion)
+    if not deletion:
+        return False
+    # The timestamp is when the grace period ends; in the second of the request nobody can tell.
+    grace = pod["metadata"].get("deletionGracePeriodSeconds") or 0
+    asked = datetime.fromisoformat(deletion).timestamp() - grace
+    finished = max(datetime.fromisoformat(end["finishedAt"]).timestamp() for end in ends)
+    return finished >= asked
+
+
+def _condition(obj: Object, kind: str) -> State | None:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
+
+
+def _verdict(job: Object | None) -> State | None:
+    if job is None:
+        return None
+    return next((found for kind in VERDICTS if (found := _condition(job, kind))), None)
+
+
+def _text(text: object) -> str:
+    """Words from outside, without control characters."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(text or ""))

@@ -1,0 +1,67 @@
+"""What an administrator sets, by environment variables.
+
+Each is `PRIMO_` and the field's name in capitals, such as `PRIMO_SIDECAR_IMAGE`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from primo_optimizer import PrimoError
+
+
+class BadSettingError(PrimoError, ValueError):
+    """An environment variable does not hold what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The operator's settings.
+
+    Attributes:
+        sidecar_image: of the reporting sidecar; needs `python -m primo_report`.
+        sidecar_metrics_address: where the sidecar serves its metrics; pods of a laptop share one
+            host, and stay on its loopback.
+        sidecar_metrics_port: 0 takes any free one.
+        workers: passes that may run at once, each of another study.
+        resync_s: an unfinished study is looked at so often though nothing happened.
+        status_interval_s: the status of a study is written at most so often.
+        request_timeout_s: of one API call.
+        suggestion_timeout_s: of one ask; then the worker is killed and a fallback used.
+    """
+
+    sidecar_image: str = "primo-sidecar:0.1.0"
+    sidecar_metrics_address: str = "0.0.0.0"  # noqa: S104  # a pod's own address, for Prometheus
+    sidecar_metrics_port: int = 9400
+    workers: int = 8
+    resync_s: float = 300.0
+    status_interval_s: float = 1.0
+    request_timeout_s: float = 30.0
+    suggestion_timeout_s: float = 120.0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read those that are set.
+
+        Raises:
+            BadSettingError: naming the variable, its value and what was expected.
+        """
+        environment = os.environ if environment is None else environment
+        given: dict[str, Any] = {}
+        for field in fields(cls):
+            variable = f"PRIMO_{field.name.upper()}"
+            if variable in environment:
+                given[field.name] = _read(variable, environment[variable], type(field.default))
+        return cls(**given)
+
+
+def _read(variable: str, text: str, kind: type) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        expected = "a whole number" if kind is int else "a number"
+        raise BadSettingError(f"{variable}: {text!r} is not {expected}") from None
+    if kind is not str and value < 0:
+        raise BadSettingError(f"{variable}: {text} is below 0")
+    return value

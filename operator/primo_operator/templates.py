@@ -1,0 +1,154 @@
+"""What the API server lets through in a trial's template, and would still go wrong.
+
+Two dry-runs, of a Job and of its pod, find the rest: what is said here they do not see, because it
+is a rule of ours (fields that the study decides, names that we take, references to variables that
+we do not set), or because a cluster may evaluate no CEL.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from primo_operator import names
+from primo_study.spec import StudySpec
+
+_TEMPLATE = "spec.trialTemplate.spec"
+_ENVIRONMENT = "PRIMO_"
+# More in one message hides the mistake instead of explaining it.
+_SHOWN = 12
+
+_DECIDED_BY_THE_STUDY = {
+    "backoffLimit": "spec.retries says how often a run is started again",
+    "completions": "a run is one pod",
+    "parallelism": "spec.parallelism says how many runs are under way at once",
+    "completionMode": "a run is one pod",
+    "selector": "the API server makes it",
+    "manualSelector": "the API server makes the selector",
+    "suspend": "spec.suspend, or the queue that a label names, says when runs start",
+    "ttlSecondsAfterFinished": "a Job is kept until its result is recorded",
+    "podFailurePolicy": "a run's end is read from its pod, and spec.retries says what follows",
+    "podReplacementPolicy": "a run is one pod",
+    "successPolicy": "a run is one pod",
+}
+
+# Kubernetes expands $(NAME); $$ stands for one $, so that $$(NAME) is no reference.
+_REFERENCE = re.compile(r"\$\$|\$\((?P<name>[^)]*)\)")
+
+
+def template_mistakes(spec: StudySpec) -> list[str]:
+    """Each mistake as `field: value expectation`, in the order of the template."""
+    return list(_job_mistakes(spec.trial_template.spec, _variables(spec)))
+
+
+def _variables(spec: StudySpec) -> list[str]:
+    """What a trial's containers find in their environment; parameters first."""
+    parameters = sorted(names.parameter_variable(p.name) for p in spec.parameters)
+    others = ["PRIMO_PARAMS", "PRIMO_STUDY", "PRIMO_TRIAL", "PRIMO_REPORT_FILE"]
+    if spec.fidelity:
+        others += ["PRIMO_FIDELITY", "PRIMO_RESUME_FROM"]
+    if spec.checkpoints:
+        others += ["PRIMO_CHECKPOINT_DIR"]
+    return parameters + others
+
+
+def _job_mistakes(job: Mapping[str, Any], variables: list[str]) -> Iterator[str]:
+    for field, reason in _DECIDED_BY_THE_STUDY.items():
+        if job.get(field) is not None:
+            yield f"{_TEMPLATE}.{field}: {job[field]!r} is not the template's to say: {reason}"
+    template = job.get("template")
+    pod = template.get("spec") if isinstance(template, Mapping) else None
+    at = f"{_TEMPLATE}.template.spec"
+    if not isinstance(pod, Mapping):
+        yield f"{at}: is missing"
+        return
+    yield from _pod_mistakes(at, pod, variables)
+
+
+def _pod_mistakes(at: str, pod: Mapping[str, Any], variables: list[str]) -> Iterator[str]:
+    policy = pod.get("restartPolicy")
+    if policy is not None and policy != "Never":
+        yield (
+            f"{at}.restartPolicy: {policy!r} is not Never: spec.retries says how often a run is"
+            " started again"
+        )
+    if not pod.get("containers"):
+        yield f"{at}.containers: is missing, expected at least one"
+    for field, known in (("initContainers", []), ("containers", variables)):
+        for here, container in _items(f"{at}.{field}", pod.get(field)):
+            yield from _container_mistakes(here, container, known)
+    for here, volume in _items(f"{at}.volumes", pod.get("volumes")):
+        yield from _name_mistakes(here, volume)
+
+
+def _container_mistakes(
+    at: str, container: Mapping[str, Any], variables: list[str]
+) -> Iterator[str]:
+    yield from (
+        f"{at}.{field}: is missing" for field in ("name", "image") if not container.get(field)
+    )
+    yield from _name_mistakes(at, container)
+    for here, variable in _items(f"{at}.env", container.get("env")):
+        name = variable.get("name")
+        if isinstance(name, str) and name.startswith(_ENVIRONMENT):
+            yield (
+                f"{here}.name: {name!r} begins with {_ENVIRONMENT}, which is kept for what the"
+                " study sets"
+            )
+    for here, text in _expanded(at, container):
+        yield from _reference_mistakes(here, text, variables)
+    for here, mount in _items(f"{at}.volumeMounts", container.get("volumeMounts")):
+        yield from _mount_mistakes(here, mount)
+
+
+def _name_mistakes(at: str, named: Mapping[str, Any]) -> Iterator[str]:
+    name = named.get("name")
+    if isinstance(name, str) and name.startswith(names.OURS):
+        yield (
+            f"{at}.name: {name!r} begins with {names.OURS}, which is kept for what is added to"
+            " the pod"
+        )
+
+
+def _mount_mistakes(at: str, mount: Mapping[str, Any]) -> Iterator[str]:
+    path = mount.get("mountPath")
+    if not isinstance(path, str):
+        return
+    # Two leading slashes are kept by normpath, and are one to Linux.
+    normal = "/" + posixpath.normpath(path).lstrip("/")
+    if f"{normal}/".startswith(f"{names.REPORT_MOUNT}/"):
+        yield (
+            f"{at}.mountPath: {path!r} is not outside {names.REPORT_MOUNT}, where the report file is"
+        )
+
+
+def _expanded(at: str, container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The texts in which Kubernetes expands references, and where they stand."""
+    for field in ("command", "args"):
+        words = container.get(field)
+        for i, word in enumerate(words if isinstance(words, list) else ()):
+            if isinstance(word, str):
+                yield f"{at}.{field}[{i}]", word
+    for here, variable in _items(f"{at}.env", container.get("env")):
+        if isinstance(variable.get("value"), str):
+            yield f"{here}.value", variable["value"]
+
+
+def _reference_mistakes(at: str, text: str, variables: list[str]) -> Iterator[str]:
+    for match in _REFERENCE.finditer(text):
+        name = match["name"] or ""
+        if not name.startswith(_ENVIRONMENT) or name in variables:
+            continue
+        if variables:
+            shown = ", ".join(variables[:_SHOWN])
+            more = f" and {len(variables) - _SHOWN} more" if len(variables) > _SHOWN else ""
+            yield f"{at}: '$({name})' is not set for this study (there are: {shown}{more})"
+        else:
+            yield f"{at}: '$({name})' is not set in an init container"
+
+
+def _items(at: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects of a list and where they stand; what has another type the dry-run refuses."""
+    for i, item in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(item, Mapping):
+            yield f"{at}[{i}]", item

@@ -1,0 +1,360 @@
+"""What to do next for a study: `decide` sees everything and does nothing.
+
+The rules hold for any moment, not for an event: "three runs should be open, two are". Whatever was
+missed, repeated or lost on the way here, the next pass says what is left to do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from primo_study.study import (
+    JobState,
+    Outcome,
+    Reason,
+    Study,
+    StudyPhase,
+    TrialPhase,
+    TrialRecord,
+    Waiting,
+)
+
+# A run whose pod cannot start by itself (no image, no ConfigMap, refused by quota) fails after it.
+START_DEADLINE_S = 600.0
+# So many trials that ended alike, and not one observation: the template is at fault, not a trial.
+BROKEN_AFTER = 3
+HOPELESS_AFTER = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTemplate:
+    """Ask the API server whether it would take a Job, and its pod, of this template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write down how a trial's open run ended."""
+
+    trial: TrialRecord
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class NoteStarted:
+    """Write down that a trial's pod runs."""
+
+    trial: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class NoteWaiting:
+    """Write down why a trial's run does not start."""
+
+    trial: TrialRecord
+    waiting: Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Ask the API server itself for the Job of a trial's open run: our view may lag."""
+
+    trial: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Create the Job of a trial's open run, which is known never to have been made."""
+
+    trial: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Write down a new attempt on the same rung, then create its Job."""
+
+    trial: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End a trial for good: delete the Job of its open run, if there is one, and write it down."""
+
+    trial: TrialRecord
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveJob:
+    """Delete a Job that is no open run of any trial, so that it does not hold a GPU."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the optimizer, and start what it suggests.
+
+    Attributes:
+        count: runs that may be opened.
+        new_trials: how many of them may be new trials; the others are promotions.
+    """
+
+    count: int
+    new_trials: int
+
+
+Action = (
+    CheckTemplate
+    | Record
+    | NoteStarted
+    | NoteWaiting
+    | Look
+    | Launch
+    | Retry
+    | Stop
+    | RemoveJob
+    | Ask
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A study that starts no new runs, because this is how it will end.
+
+    Attributes:
+        terminate: runs under way are stopped instead of awaited.
+    """
+
+    phase: StudyPhase
+    reason: str
+    message: str
+    terminate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, and when to look again though nothing has happened.
+
+    Attributes:
+        wake_at: seconds since the epoch; None if only events can change anything.
+    """
+
+    actions: tuple[Action, ...] = ()
+    wake_at: float | None = field(default=None)
+
+
+def decide(study: Study, now: float) -> Plan:
+    """What to do for this study now.
+
+    Args:
+        study: as observed; evidence may lag behind the cluster, records are what was written.
+        now: seconds since the epoch.
+
+    Returns:
+        Actions in the order in which to take them. New runs are asked for only when nothing is
+        left to record, so that the optimizer knows all there is to know.
+    """
+    if study.deleting or study.spec is None:
+        return Plan()
+    if not study.template.checked:
+        return Plan((CheckTemplate(),))
+    end = ending(study, now)
+    actions: list[Action] = []
+    for trial in study.trials:
+        if trial.unfinished:
+            actions += _for_trial(study, trial, end, now)
+    actions += [RemoveJob(job) for job in study.leftovers]
+    ask = room(study, end)
+    if ask and not any(isinstance(action, Record) for action in actions):
+        actions.append(ask)
+    return Plan(tuple(actions), _wake_at(study, end))
+
+
+def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float) -> list[Action]:
+    evidence = trial.evidence
+    if not trial.run.open:  # a retry is due
+        if end:
+            return [Stop(trial, end.message)]
+        return [] if evidence.lingering or _held(study) else [Retry(trial)]
+    if evidence.outcome:
+        return [Record(trial, evidence.outcome)]
+    if end and (end.terminate or evidence.job is JobState.UNMADE):
+        return [Stop(trial, end.message)]
+    match evidence.job:
+        case JobState.UNSEEN:
+            return [Look(trial)]
+        case JobState.GONE:
+            message = f"Job {trial.run.job} is not there and left no result"
+            return [Record(trial, Outcome(Reason.LOST, message))]
+        case JobState.UNMADE:
+            launch = not (evidence.lingering or _held(study))
+            return [*_note(trial), *([Launch(trial)] if launch else [])]
+        case JobState.PRESENT:
+            if _overdue(trial, now):
+                assert evidence.waiting
+                message = f"{evidence.waiting.reason}: {evidence.waiting.message}"
+                return [Record(trial, Outcome(Reason.START_FAILED, message))]
+            if evidence.running and trial.phase is TrialPhase.QUEUED:
+                return [NoteStarted(trial)]
+            return _note(trial)
+
+
+def _note(trial: TrialRecord) -> list[Action]:
+    why = trial.evidence.waiting
+    if why and (trial.run.reason, trial.run.message) != (why.reason, why.message[:1024]):
+        return [NoteWaiting(trial, why)]
+    return []
+
+
+def _held(study: Study) -> bool:
+    """New Jobs wait: the study is suspended, or its template is refused for the time being."""
+    assert study.spec
+    return bool(study.spec.suspend or study.template.problem)
+
+
+def _deadline(trial: TrialRecord) -> float | None:
+    evidence = trial.evidence
+    if evidence.waiting is None or not evidence.waiting.endless or evidence.since is None:
+        return None
+    return evidence.since + START_DEADLINE_S
+
+
+def _overdue(trial: TrialRecord, now: float) -> bool:
+    deadline = _deadline(trial)
+    return deadline is not None and now >= deadline
+
+
+def room(study: Study, end: Ending | None) -> Ask | None:
+    """What the optimizer may be asked for: free slots, as far as the budget goes."""
+    assert study.spec
+    if end or _held(study) or study.asked_in_vain:
+        return None
+    count = study.spec.slots - study.unfinished
+    new_trials = count
+    if study.spec.budget.trials is not None:
+        new_trials = min(count, max(study.spec.budget.trials - study.next_number, 0))
+    promotable = study.spec.fidelity is not None
+    return Ask(count, new_trials) if count > 0 and (new_trials > 0 or promotable) else None
+
+
+def _wake_at(study: Study, end: Ending | None) -> float | None:
+    assert study.spec
+    times = [deadline for t in study.trials if t.unfinished and (deadline := _deadline(t))]
+    if study.spec.duration_s is not None and end is None:
+        times.append(study.created_at + study.spec.duration_s)
+    return min(times, default=None)
+
+
+# --- when a study ends
+
+
+def ending(study: Study, now: float) -> Ending | None:
+    """How the study will end, or has ended; None while it goes on.
+
+    An ended study stays so until its spec is edited.
+    """
+    if study.spec is None:
+        return Ending(StudyPhase.FAILED, "InvalidSpec", "; ".join(study.problems), terminate=True)
+    phase = study.status.get("phase")
+    if (
+        phase in (StudyPhase.COMPLETED, StudyPhase.FAILED)
+        and study.status.get("observedGeneration") == study.generation
+    ):
+        return _as_written(study, StudyPhase(phase))
+    return (
+        _refused(study)
+        or _hopeless(study)
+        or _met(study)
+        or _spent(study, now)
+        or _nothing_left(study)
+    )
+
+
+def _as_written(study: Study, phase: StudyPhase) -> Ending:
+    kind = phase.value
+    conditions: Sequence[Mapping[str, Any]] = study.status.get("conditions") or ()
+    written = next((c for c in conditions if c["type"] == kind), {})
+    return Ending(phase, written.get("reason", kind), written.get("message", ""), terminate=True)
+
+
+def _terminate(study: Study) -> bool:
+    assert study.spec
+    return study.spec.on_complete == "Terminate"
+
+
+def _refused(study: Study) -> Ending | None:
+    if study.template.fatal:
+        return Ending(StudyPhase.FAILED, "InvalidTemplate", study.template.problem, terminate=True)
+    return None
+
+
+def _hopeless(study: Study) -> Ending | None:
+    assert study.spec
+    failed = [trial for trial in study.trials if trial.phase is TrialPhase.FAILED]
+    limit = study.spec.budget.failed_trials
+    if limit is not None and len(failed) > limit:
+        message = f"{len(failed)} trials failed, budget.failedTrials allows {limit}"
+        message += f"; the latest: {_why(failed[-1])}"
+        return Ending(StudyPhase.FAILED, "TooManyFailures", message, _terminate(study))
+    if any(trial.observations for trial in study.trials) or not failed:
+        return None
+    reasons = {trial.reason for trial in failed}
+    alike = len(reasons) == 1 and reasons <= {Reason.START_FAILED, Reason.METRICS_UNAVAILABLE}
+    if len(failed) >= BROKEN_AFTER and alike:
+        message = f"the first {len(failed)} trials all ended so: {_why(failed[-1])}"
+        return Ending(StudyPhase.FAILED, "TemplateBroken", message, terminate=True)
+    if limit is None and len(failed) >= HOPELESS_AFTER:
+        message = f"the first {len(failed)} trials all failed; the latest: {_why(failed[-1])}"
+        return Ending(StudyPhase.FAILED, "TooManyFailures", message, _terminate(study))
+    return None
+
+
+def _why(trial: TrialRecord) -> str:
+    return f"trial {trial.number} {trial.reason}: {trial.message or 'no message'}"
+
+
+def _met(study: Study) -> Ending | None:
+    assert study.spec
+    targets = {o.name: o for o in study.spec.objectives if o.target is not None}
+    if not targets:
+        return None
+    for trial in study.trials:
+        if trial.phase is not TrialPhase.COMPLETED:
+            continue
+        values = trial.observations[-1].values
+        if all(
+            values[name] <= o.target if o.goal == "Minimize" else values[name] >= o.target
+            for name, o in targets.items()
+            if o.target is not None
+        ):
+            message = f"trial {trial.number} meets the target of {', '.join(sorted(targets))}"
+            return Ending(StudyPhase.COMPLETED, "TargetReached", message, _terminate(study))
+    return None
+
+
+def _spent(study: Study, now: float) -> Ending | None:
+    assert study.spec
+    budget = study.spec.budget
+    spent = None
+    if budget.full_evaluations is not None and study.full_evaluations() >= budget.full_evaluations:
+        spent = f"{study.full_evaluations():g} full evaluations of {budget.full_evaluations:g}"
+    elif study.spec.duration_s is not None and now >= study.created_at + study.spec.duration_s:
+        spent = f"the time of {budget.duration}"
+    elif (
+        budget.trials is not None
+        and study.next_number >= budget.trials
+        and not study.unfinished  # runs that were granted are not taken back
+        # With rungs, what is paused may still be promoted: the optimizer is asked until it is not.
+        and (study.spec.fidelity is None or study.asked_in_vain)
+    ):
+        spent = f"{study.next_number} trials of {budget.trials}"
+    if spent is None:
+        return None
+    return Ending(StudyPhase.COMPLETED, "BudgetExhausted", f"used up: {spent}", _terminate(study))
+
+
+def _nothing_left(study: Study) -> Ending | None:
+    if study.asked_in_vain and not study.unfinished:
+        message = "every configuration of the search space has been tried"
+        return Ending(StudyPhase.COMPLETED, "SpaceExhausted", message)
+    return None

@@ -1,0 +1,158 @@
+"""How a trial's record grows: each function gives the trial as it is to be written next.
+
+The phase changes along `TRIAL_TRANSITIONS` only; observations and finished runs never change.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from primo_study.objects import ObservationStatus, RunStatus, TrialStatus
+from primo_study.study import (
+    APPLICATION_REASONS,
+    TRIAL_TRANSITIONS,
+    Outcome,
+    Reason,
+    Run,
+    Seen,
+    TrialPhase,
+    TrialRecord,
+    Waiting,
+)
+
+MAX_MESSAGE = 1024
+MAX_SUMMARY = 256
+
+
+def started(trial: TrialRecord, now: str) -> TrialRecord:
+    """The pod of the open run was seen running."""
+    run = replace(trial.run, started_at=trial.run.started_at or now, reason=None, message=None)
+    return _moved(trial, TrialPhase.RUNNING, run, None, None)
+
+
+def waiting(trial: TrialRecord, why: Waiting) -> TrialRecord:
+    """The open run does not start, and why."""
+    message = _short(why.message)
+    run = replace(trial.run, reason=why.reason, message=message)
+    return _moved(trial, trial.phase, run, why.reason, message)
+
+
+def ended(
+    trial: TrialRecord,
+    outcome: Outcome,
+    now: str,
+    *,
+    full_fidelity: float | None,
+    infrastructure_retries: int,
+    application_retries: int,
+) -> TrialRecord:
+    """The open run ended.
+
+    After a loss the trial is Queued again while free retries are left on this rung; likewise after
+    the script's own failure. Then the record has no open run until `attempt` opens the next.
+    """
+    message = _short(outcome.message)
+    reason = outcome.reason.value
+    run = replace(trial.run, finished_at=now, reason=reason, message=message or None)
+    closed = replace(trial, runs=(*trial.runs[:-1], run))
+    match outcome.reason:
+        case Reason.COMPLETED:
+            seen = Seen(run.fidelity, dict(outcome.values), now, outcome.step)
+            full = run.fidelity is None or run.fidelity == full_fidelity
+            phase = TrialPhase.COMPLETED if full else TrialPhase.PAUSED
+            closed = replace(closed, observations=(*trial.observations, seen))
+        case Reason.STOPPED:
+            phase = TrialPhase.STOPPED
+        case Reason.LOST if closed.attempts(Reason.LOST) <= infrastructure_retries:
+            phase = TrialPhase.QUEUED
+        case again if (
+            again in APPLICATION_REASONS
+            and closed.attempts(*APPLICATION_REASONS) <= application_retries
+        ):
+            phase = TrialPhase.QUEUED
+        case _:
+            phase = TrialPhase.FAILED
+    return _moved(closed, phase, run, reason, message or None)
+
+
+def stopped(trial: TrialRecord, message: str, now: str) -> TrialRecord:
+    """It gets no further runs."""
+    run = trial.run
+    if run.open:
+        run = replace(run, finished_at=now, reason=Reason.STOPPED.value, message=_short(message))
+    return _moved(trial, TrialPhase.STOPPED, run, Reason.STOPPED.value, _short(message))
+
+
+def attempt(trial: TrialRecord, job: str) -> TrialRecord:
+    """The current rung is run again, by a Job of this name."""
+    last = trial.run
+    run = Run(job, last.rung, last.attempt + 1, last.fidelity, last.resume_from)
+    grown = replace(trial, runs=(*trial.runs, run))
+    return _moved(grown, TrialPhase.QUEUED, run, trial.reason, trial.message)
+
+
+def promoted(
+    trial: TrialRecord, job: str, fidelity: float | None, resume_from: float | None
+) -> TrialRecord:
+    """A paused trial goes on to a higher fidelity, by a Job of this name."""
+    run = Run(job, trial.run.rung + 1, 0, fidelity, resume_from)
+    grown = replace(trial, runs=(*trial.runs, run))
+    return _moved(grown, TrialPhase.QUEUED, run, None, None)
+
+
+def _moved(
+    trial: TrialRecord, phase: TrialPhase, run: Run, reason: str | None, message: str | None
+) -> TrialRecord:
+    assert phase is trial.phase or phase in TRIAL_TRANSITIONS[trial.phase], (trial.phase, phase)
+    runs = (*trial.runs[:-1], run)
+    return replace(trial, phase=phase, runs=runs, reason=reason, message=message)
+
+
+def status(trial: TrialRecord) -> dict[str, Any]:
+    """The status of the trial's object, whole; a field left out is to be removed."""
+    runs = tuple(
+        RunStatus(
+            job=run.job,
+            rung=run.rung,
+            attempt=run.attempt,
+            fidelity=run.fidelity,
+            resume_from=run.resume_from,
+            started_at=run.started_at,
+            finished_at=run.finished_at,
+            reason=run.reason,
+            message=run.message,
+        )
+        for run in trial.runs
+    )
+    observations = tuple(
+        ObservationStatus(
+            fidelity=seen.fidelity,
+            values=dict(seen.values),
+            step=seen.step,
+            observed_at=seen.observed_at,
+        )
+        for seen in trial.observations
+    )
+    last = trial.observations[-1] if trial.observations else None
+    model = TrialStatus(
+        phase=trial.phase.value,
+        reason=trial.reason,
+        message=trial.message,
+        summary=_summary(trial.observations),
+        fidelity=last.fidelity if last else None,
+        observations=observations or None,
+        runs=runs,
+    )
+    return model.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def _summary(observations: Sequence[Seen]) -> str | None:
+    if not observations:
+        return None
+    values = observations[-1].values
+    text = ", ".join(f"{name}={value:.4g}" for name, value in sorted(values.items()))
+    return text[:MAX_SUMMARY]
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"

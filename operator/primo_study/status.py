@@ -1,0 +1,235 @@
+"""How a study stands: counts, Pareto front, hypervolume, phase and conditions, for its status.
+
+Nothing in it changes by the mere passing of time, and its size does not grow with the number of
+trials: it is written only when it differs.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from primo_optimizer import Problem
+from primo_optimizer.pareto import hypervolume, non_dominated, reference_point
+from primo_study.objects import (
+    BestEntry,
+    BudgetUsed,
+    ConditionStatus,
+    FrontEntry,
+    OptimizerStatus,
+    StudyStatus,
+    TrialCounts,
+)
+from primo_study.plan import Ending, ending
+from primo_study.study import STUDY_TRANSITIONS, Study, StudyPhase, TrialPhase, TrialRecord
+
+MAX_FRONT = 50
+MAX_MESSAGE = 1024
+
+
+def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, Any]:
+    """The status of the study's object, whole; a field left out is to be removed.
+
+    Args:
+        study: as observed.
+        now: seconds since the epoch.
+        stamp: the same as RFC 3339 text, for what changes now.
+        selector: labels of the study's pods.
+    """
+    end = ending(study, now)
+    phase = _phase(study, end)
+    counts = Counter(trial.phase for trial in study.trials)
+    done = counts[TrialPhase.COMPLETED] + counts[TrialPhase.FAILED] + counts[TrialPhase.STOPPED]
+    done += counts[TrialPhase.PAUSED]
+    finished = phase in (StudyPhase.COMPLETED, StudyPhase.FAILED)
+    status = StudyStatus(
+        observed_generation=study.generation,
+        phase=phase.value,
+        conditions=_conditions(study, phase, end, stamp),
+        trials=TrialCounts(
+            total=len(study.trials),
+            **{phase.value.lower(): counts[phase] for phase in TrialPhase},
+        ),
+        next_trial=study.next_number,
+        running=study.unfinished,
+        progress=_progress(study, done),
+        budget_used=BudgetUsed(trials=study.next_number, full_evaluations=study.full_evaluations()),
+        optimizer=_optimizer(study),
+        completion_time=(study.status.get("completionTime") or stamp) if finished else None,
+        selector=selector,
+        **_results(study),
+    )
+    return status.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def _phase(study: Study, end: Ending | None) -> StudyPhase:
+    before = StudyPhase(study.status.get("phase") or StudyPhase.PENDING)
+    phase = _wanted_phase(study, end, before)
+    assert phase is before or phase in STUDY_TRANSITIONS[before], (before, phase)
+    return phase
+
+
+def _wanted_phase(study: Study, end: Ending | None, before: StudyPhase) -> StudyPhase:
+    if end and not study.unfinished:
+        return end.phase
+    if study.spec and study.spec.suspend:
+        return StudyPhase.SUSPENDED
+    if not study.trials and not study.next_number:
+        return before if before is StudyPhase.SUSPENDED else StudyPhase.PENDING
+    if before is StudyPhase.OPTIMIZING or _stage(study) == StudyPhase.OPTIMIZING:
+        return StudyPhase.OPTIMIZING
+    return StudyPhase.INITIAL_DESIGN
+
+
+def _stage(study: Study) -> str | None:
+    """Of the latest trial: suggestions of the model never go back to the initial design."""
+    stages = [trial.explanation.get("stage") for trial in study.trials]
+    if StudyPhase.OPTIMIZING.value in stages:
+        return StudyPhase.OPTIMIZING.value
+    return stages[-1] if stages else None
+
+
+def _optimizer(study: Study) -> OptimizerStatus | None:
+    stage = _stage(study)
+    return OptimizerStatus(stage=stage) if stage else None
+
+
+def _progress(study: Study, done: int) -> str:
+    budget = study.spec.budget.trials if study.spec else None
+    return f"{done}/{budget}" if budget is not None else str(done)
+
+
+# --- results
+
+
+def _results(study: Study) -> dict[str, Any]:
+    """Front, hypervolume and best of the trials observed at full fidelity."""
+    if study.spec is None:
+        return {}
+    completed = [t for t in study.trials if t.phase is TrialPhase.COMPLETED]
+    if not completed:
+        return {"front_size": 0}
+    problem = study.spec.problem()
+    values = [trial.observations[-1].values for trial in completed]
+    losses = problem.losses(values)
+    given = np.array(
+        [
+            np.nan if o.reference_point is None else o.sign * o.reference_point
+            for o in problem.objectives
+        ]
+    )
+    reference = reference_point(losses, given)
+    volume = float(hypervolume(losses, reference))
+    front = [trial for trial, on in zip(completed, non_dominated(losses), strict=True) if on]
+    signs = {o.name: o.sign for o in problem.objectives}
+    return {
+        "front": tuple(
+            FrontEntry(trial=trial.number, values=dict(trial.observations[-1].values))
+            for trial in _spread(front, problem)
+        ),
+        "front_size": len(front),
+        "hypervolume": volume,
+        "hypervolume_text": f"{volume:.4g}",
+        "reference_point": {
+            name: float(sign * value)
+            for (name, sign), value in zip(signs.items(), reference, strict=True)
+        },
+        "best": {name: _best(completed, name, sign) for name, sign in signs.items()},
+    }
+
+
+def _spread(front: Sequence[TrialRecord], problem: Problem) -> Sequence[TrialRecord]:
+    """At most 50 of the front, in the order of the first objective, evenly chosen along it."""
+    first = problem.objectives[0]
+    ordered = sorted(
+        front, key=lambda t: (first.sign * t.observations[-1].values[first.name], t.number)
+    )
+    if len(ordered) <= MAX_FRONT:
+        return ordered
+    chosen = np.linspace(0, len(ordered) - 1, MAX_FRONT).round().astype(int)
+    return [ordered[i] for i in chosen]
+
+
+def _best(completed: Sequence[TrialRecord], name: str, sign: float) -> BestEntry:
+    best = min(completed, key=lambda t: (sign * t.observations[-1].values[name], t.number))
+    return BestEntry(trial=best.number, value=best.observations[-1].values[name])
+
+
+# --- conditions
+
+
+def _conditions(
+    study: Study, phase: StudyPhase, end: Ending | None, stamp: str
+) -> tuple[ConditionStatus, ...]:
+    wanted = [
+        _template(study),
+        _running(study, phase, end),
+        _finished(StudyPhase.COMPLETED, phase, end),
+        _finished(StudyPhase.FAILED, phase, end),
+        _suspended(study, phase),
+        _degraded(study),
+    ]
+    conditions: Sequence[Mapping[str, Any]] = study.status.get("conditions") or ()
+    before = {c["type"]: c for c in conditions}
+    result = []
+    for kind, status, reason, message in (w for w in wanted if w):
+        old = before.get(kind)
+        if old is None and status == "False" and kind in ("Suspended", "Degraded"):
+            continue  # not said before it has been true for once
+        unchanged = old is not None and old["status"] == status
+        result.append(
+            ConditionStatus(
+                type=kind,
+                status=status,  # type: ignore[arg-type]  # "True" or "False"
+                reason=reason,
+                message=message[:MAX_MESSAGE],
+                last_transition_time=old["lastTransitionTime"] if old and unchanged else stamp,
+                observed_generation=study.generation,
+            )
+        )
+    return tuple(result)
+
+
+Said = tuple[str, str, str, str]
+
+
+def _template(study: Study) -> Said | None:
+    if study.spec is None or not study.template.checked:
+        return None
+    if study.template.problem:
+        return ("TemplateValid", "False", "Refused", study.template.problem)
+    return ("TemplateValid", "True", "DryRunSucceeded", "the API server takes Job and pod")
+
+
+def _running(study: Study, phase: StudyPhase, end: Ending | None) -> Said:
+    if phase in (StudyPhase.COMPLETED, StudyPhase.FAILED):
+        return ("Running", "False", phase.value, "the study has ended")
+    if phase is StudyPhase.SUSPENDED:
+        return ("Running", "False", "Suspended", "spec.suspend is true: nothing new is started")
+    if study.template.problem:
+        return ("Running", "False", "TemplateRefused", study.template.problem)
+    if phase is StudyPhase.PENDING:
+        return ("Running", "False", "Pending", "nothing has been started yet")
+    if end:
+        return ("Running", "True", "Draining", f"waits for runs under way; {end.message}")
+    return ("Running", "True", phase.value, "trials are started as slots become free")
+
+
+def _finished(kind: StudyPhase, phase: StudyPhase, end: Ending | None) -> Said:
+    if phase is kind and end:
+        return (kind.value, "True", end.reason, end.message)
+    return (kind.value, "False", "NotEnded" if phase is not kind else kind.value, "")
+
+
+def _suspended(study: Study, phase: StudyPhase) -> Said:
+    if phase is StudyPhase.SUSPENDED:
+        left = f"; {study.unfinished} runs under way" if study.unfinished else ""
+        return ("Suspended", "True", "Suspended", f"spec.suspend is true{left}")
+    return ("Suspended", "False", "NotSuspended", "")
+
+
+def _degraded(study: Study) -> Said:
+    if study.degraded:
+        return ("Degraded", "True", "OptimizerFailed", study.degraded)
+    return ("Degraded", "False", "AsExpected", "")

@@ -1,0 +1,319 @@
+"""A study and its trials as known now, and which phase may follow which.
+
+A trial's record (its runs and observations) is what has been written to its object; the evidence
+beside it is what the cluster shows now and nobody has written down yet.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from primo_optimizer import Observation, Trial
+from primo_study.spec import StudySpec
+
+
+class TrialPhase(StrEnum):
+    QUEUED = "Queued"  # a run is wanted; its pod does not run
+    RUNNING = "Running"
+    PAUSED = "Paused"  # observed below full fidelity; may be promoted
+    COMPLETED = "Completed"  # observed at full fidelity
+    FAILED = "Failed"
+    STOPPED = "Stopped"  # ended by the user or with the study
+
+
+class StudyPhase(StrEnum):
+    PENDING = "Pending"
+    INITIAL_DESIGN = "InitialDesign"
+    OPTIMIZING = "Optimizing"
+    SUSPENDED = "Suspended"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+
+UNFINISHED = frozenset({TrialPhase.QUEUED, TrialPhase.RUNNING})
+
+# A run may end before it is ever seen running. Running -> Queued: it was lost and is run again.
+TRIAL_TRANSITIONS: Mapping[TrialPhase, frozenset[TrialPhase]] = {
+    TrialPhase.QUEUED: frozenset(
+        {
+            TrialPhase.RUNNING,
+            TrialPhase.PAUSED,
+            TrialPhase.COMPLETED,
+            TrialPhase.FAILED,
+            TrialPhase.STOPPED,
+        }
+    ),
+    TrialPhase.RUNNING: frozenset(
+        {
+            TrialPhase.QUEUED,
+            TrialPhase.PAUSED,
+            TrialPhase.COMPLETED,
+            TrialPhase.FAILED,
+            TrialPhase.STOPPED,
+        }
+    ),
+    TrialPhase.PAUSED: frozenset({TrialPhase.QUEUED, TrialPhase.STOPPED}),
+    TrialPhase.COMPLETED: frozenset(),
+    TrialPhase.FAILED: frozenset(),
+    TrialPhase.STOPPED: frozenset(),
+}
+
+# Out of Completed and Failed leads only an edit of the spec, such as a raised budget.
+STUDY_TRANSITIONS: Mapping[StudyPhase, frozenset[StudyPhase]] = {
+    StudyPhase.PENDING: frozenset(StudyPhase) - {StudyPhase.PENDING},
+    StudyPhase.INITIAL_DESIGN: frozenset(
+        {
+            StudyPhase.OPTIMIZING,
+            StudyPhase.SUSPENDED,
+            StudyPhase.COMPLETED,
+            StudyPhase.FAILED,
+        }
+    ),
+    StudyPhase.OPTIMIZING: frozenset(
+        {StudyPhase.SUSPENDED, StudyPhase.COMPLETED, StudyPhase.FAILED}
+    ),
+    StudyPhase.SUSPENDED: frozenset(StudyPhase) - {StudyPhase.SUSPENDED},
+    StudyPhase.COMPLETED: frozenset(
+        {StudyPhase.INITIAL_DESIGN, StudyPhase.OPTIMIZING, StudyPhase.SUSPENDED, StudyPhase.FAILED}
+    ),
+    StudyPhase.FAILED: frozenset(
+        {
+            StudyPhase.PENDING,
+            StudyPhase.INITIAL_DESIGN,
+            StudyPhase.OPTIMIZING,
+            StudyPhase.SUSPENDED,
+            StudyPhase.COMPLETED,
+        }
+    ),
+}
+
+
+class Reason(StrEnum):
+    """How a run ended, in one word that stays the same from release to release."""
+
+    COMPLETED = "Completed"
+    DIVERGED = "Diverged"  # an objective is NaN or infinite
+    FAILED = "Failed"  # the training script ended with an error
+    OUT_OF_MEMORY = "OutOfMemory"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"  # activeDeadlineSeconds
+    EVICTED = "Evicted"  # for the pod's own use of storage
+    LOST = "Lost"  # the cluster's doing: preemption, drain, node, a deleted pod or Job
+    START_FAILED = "StartFailed"  # it waited too long to start
+    METRICS_UNAVAILABLE = "MetricsUnavailable"
+    STOPPED = "Stopped"
+
+
+# Reasons that another attempt may cure and that are the script's own doing.
+APPLICATION_REASONS = frozenset(
+    {Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.EVICTED, Reason.METRICS_UNAVAILABLE}
+)
+
+
+class JobState(StrEnum):
+    """What is known of the Job of a trial's open run."""
+
+    PRESENT = "Present"
+    UNSEEN = "Unseen"  # not in our view, which may lag: no licence to make another
+    GONE = "Gone"  # the API server was asked and has none; it may have existed
+    UNMADE = "Unmade"  # it was never made: we know that no create can have reached the server
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One Job of a trial. It is open until `finished_at` is written.
+
+    Attributes:
+        rung: 0 for the trial's first fidelity, 1 for the one it was promoted to, and so on.
+        reason: how it ended; while it is open, what it waits for.
+    """
+
+    job: str
+    rung: int
+    attempt: int
+    fidelity: float | None = None
+    resume_from: float | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    reason: str | None = None
+    message: str | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.finished_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        values: objective -> value, all of them and finite, if the reason is Completed; else empty.
+        step: the last step reported.
+    """
+
+    reason: Reason
+    message: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a run does not start.
+
+    Attributes:
+        endless: it cannot cure itself, so that a deadline applies; waiting for a free GPU or in a
+            queue is not of this kind.
+    """
+
+    reason: str
+    message: str
+    endless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the cluster shows of a trial's open run.
+
+    Attributes:
+        since: when its Job was created, in seconds since the epoch.
+        lingering: a pod of an earlier run still exists; it may still write checkpoints.
+    """
+
+    job: JobState = JobState.UNSEEN
+    running: bool = False
+    waiting: Waiting | None = None
+    outcome: Outcome | None = None
+    since: float | None = None
+    lingering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An observation as recorded."""
+
+    fidelity: float | None
+    values: Mapping[str, float]
+    observed_at: str
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """A trial as its object holds it, and the evidence about its open run."""
+
+    number: int
+    name: str
+    configuration: Mapping[str, Any]
+    phase: TrialPhase
+    runs: tuple[Run, ...]
+    observations: tuple[Seen, ...] = ()
+    reason: str | None = None
+    message: str | None = None
+    explanation: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = Evidence()
+
+    @property
+    def run(self) -> Run:
+        """The latest; a trial is created for its first, so there is always one."""
+        return self.runs[-1]
+
+    @property
+    def unfinished(self) -> bool:
+        return self.phase in UNFINISHED
+
+    def attempts(self, *reasons: Reason) -> int:
+        """How many attempts on the current rung ended so."""
+        return sum(
+            run.rung == self.run.rung and not run.open and run.reason in reasons
+            for run in self.runs
+        )
+
+    def as_trial(self) -> Trial:
+        """As the optimizer sees it."""
+        return Trial(
+            number=self.number,
+            configuration=self.configuration,
+            observations=tuple(Observation(o.fidelity, o.values) for o in self.observations),
+            running=self.unfinished,
+            fidelity=self.run.fidelity,
+            failed=(self.reason or "Failed") if self.phase is TrialPhase.FAILED else None,
+            stopped=self.phase is TrialPhase.STOPPED,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What the API server said of the trial template when asked by dry-run.
+
+    Attributes:
+        checked: it has been asked for this spec.
+        problem: its words; empty if the template is good.
+        fatal: no other answer can be expected without an edit.
+    """
+
+    checked: bool = False
+    problem: str = ""
+    fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Everything known about a study now.
+
+    Attributes:
+        spec: None if it cannot be read; `problems` then says why.
+        created_at: seconds since the epoch, by the API server's clock.
+        status: as last written; what it holds may be older than the trials.
+        leftovers: names of Jobs of this study that are no open run of a trial.
+        asked_in_vain: the optimizer has nothing to start for exactly these trials.
+        degraded: why the latest suggestions are not the algorithm's own; empty if they are.
+        deleting: its deletion has begun.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created_at: float
+    spec: StudySpec | None
+    problems: tuple[str, ...] = ()
+    trials: tuple[TrialRecord, ...] = ()
+    status: Mapping[str, Any] = field(default_factory=dict)
+    template: Template = Template()
+    leftovers: tuple[str, ...] = ()
+    asked_in_vain: bool = False
+    degraded: str = ""
+    deleting: bool = False
+
+    @property
+    def next_number(self) -> int:
+        """The lowest number a new trial may get: also those of deleted trials are used up."""
+        known = max((trial.number + 1 for trial in self.trials), default=0)
+        return max(known, self.status.get("nextTrial") or 0)
+
+    @property
+    def unfinished(self) -> int:
+        """Runs that hold a slot: queued ones too."""
+        return sum(trial.unfinished for trial in self.trials)
+
+    @property
+    def full_fidelity(self) -> float | None:
+        return self.spec.fidelity.max if self.spec and self.spec.fidelity else None
+
+    def full_evaluations(self) -> float:
+        """What has been spent, in full runs: each run pays for what it adds, open ones in full.
+
+        Never less than was once written, even if trials have been deleted since.
+        """
+        full = self.full_fidelity
+        spent = 0.0
+        for trial in self.trials:
+            reached = {(run.rung, run.fidelity, run.resume_from) for run in trial.runs}
+            if full is None:
+                spent += 1.0
+            else:
+                spent += sum((to or full) - (since or 0.0) for _, to, since in reached) / full
+        used = self.status.get("budgetUsed") or {}
+        return max(round(spent, 6), float(used.get("fullEvaluations") or 0.0))

@@ -1,0 +1,61 @@
+"""The operator's real pass in a simulated cluster: whatever happens, the invariants hold."""
+
+import os
+
+import pytest
+
+from support.simulation import Scenario, World
+
+SEEDS = range(int(os.environ.get("PRIMO_SEEDS", "300")))
+FAULTS = ("crash-before", "crash-after", "lose", "refuse")
+
+SMALL = {
+    "one run": Scenario(trials=1, parallelism=1, rungs=1),
+    "two rungs": Scenario(trials=3, parallelism=2, rungs=2),
+    "a failing trial": Scenario(trials=3, parallelism=3, rungs=1, fails=1),
+}
+
+
+def simulate(scenario: Scenario, seed: int, **given: tuple[int, str]) -> World:
+    world = World(scenario, seed, **given)
+    try:
+        world.run()
+    except AssertionError as error:
+        trace = "\n".join(world.trace)
+        raise AssertionError(f"seed {seed}, {scenario}\n{trace}\n{error}") from error
+    return world
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_the_invariants_hold_under_drawn_faults(block: int) -> None:
+    for seed in SEEDS[block::10]:
+        world = simulate(Scenario.drawn(seed), seed)
+        assert world.result()[1] in ("Completed", "Failed")
+
+
+def test_a_seed_replays_to_the_letter() -> None:
+    for seed in range(0, 300, 30):
+        first, second = (simulate(Scenario.drawn(seed), seed) for _ in range(2))
+        assert list(first.trace) == list(second.trace)
+        assert first.result() == second.result()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("scenario", SMALL.values(), ids=SMALL)
+def test_the_result_does_not_depend_on_where_a_fault_strikes(
+    scenario: Scenario, fault: str
+) -> None:
+    smooth = simulate(scenario, 0)
+    for call in range(1, smooth.calls + 1):
+        world = simulate(scenario, 0, fault_at=(call, fault))
+        assert world.result() == smooth.result(), f"{fault} at call {call}"
+
+
+@pytest.mark.parametrize("scenario", SMALL.values(), ids=SMALL)
+def test_a_smooth_run_writes_little(scenario: Scenario) -> None:
+    """Each run: its Job, its start, its end; each trial: its object. The study: a few a run."""
+    world = simulate(scenario, 0)
+    runs = world.writes["create job"]
+    assert world.writes["create trial"] == scenario.trials
+    assert world.writes["patch trial"] <= 2 * runs + scenario.trials
+    assert world.writes["patch study"] <= 3 * runs + 4
