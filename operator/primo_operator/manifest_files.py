@@ -13,6 +13,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from primo_optimizer import InvalidSpecError
 
@@ -45,7 +46,7 @@ def load_all(text: str) -> list[dict[str, Any]]:
         ManifestError: it is not YAML, holds what JSON cannot say, or not a mapping of fields.
     """
     try:
-        documents = list(yaml.load_all(text, Loader=_Loader))  # noqa: S506  a SafeLoader
+        documents = list(yaml.load_all(text, Loader=_Loader))
     except yaml.YAMLError as error:
         raise ManifestError(_text(error)) from error
     manifests = [document for document in documents if document is not None]
@@ -68,30 +69,29 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         self._refuse_doubles(node)
-        mapping = super().construct_mapping(node, deep)
-        return {_key(key, node): value for key, value in mapping.items()}
+        self.flatten_mapping(node)  # `<<`: what is merged comes first, and gives way
+        return {self._key(key): self.construct_object(value, deep) for key, value in node.value}
 
     def _refuse_doubles(self, node: yaml.MappingNode) -> None:
         seen = set()
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+            if key.tag == "tag:yaml.org,2002:merge":
                 continue
-            name = _key(self.construct_object(key), key)
+            name = self._key(key)
             if name in seen:
-                raise yaml.constructor.ConstructorError(
+                raise ConstructorError(
                     problem=f"key {name!r} is given twice", problem_mark=key.start_mark
                 )
             seen.add(name)
 
-
-def _key(key: Hashable, node: yaml.Node) -> str:
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    if isinstance(key, str | int | float):
-        return str(key)
-    raise yaml.constructor.ConstructorError(
-        problem=f"key {key!r} is not a word", problem_mark=node.start_mark
-    )
+    def _key(self, node: yaml.Node) -> str:
+        """A key as JSON has it, that 1, true and "1" stay apart from each other."""
+        key = self.construct_object(node, True) if isinstance(node, yaml.ScalarNode) else None
+        if isinstance(key, bool):
+            return "true" if key else "false"
+        if isinstance(key, str | int | float):
+            return str(key)
+        raise ConstructorError(problem="a key is not a word", problem_mark=node.start_mark)
 
 
 def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
@@ -110,7 +110,7 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
 def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> int | float:
     text = loader.construct_scalar(node).replace("_", "")
     if _NOT_FINITE.fullmatch(text):
-        raise yaml.constructor.ConstructorError(
+        raise ConstructorError(
             problem=f"{text} is not a number that JSON can hold", problem_mark=node.start_mark
         )
     value = float(text)

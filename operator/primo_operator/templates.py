@@ -118,7 +118,7 @@ def _mount_mistakes(at: str, mount: Mapping[str, Any]) -> Iterator[str]:
     normal = "/" + posixpath.normpath(path).lstrip("/")
     if f"{normal}/".startswith(f"{names.REPORT_MOUNT}/"):
         yield (
-            f"{at}.mountPath: {path!r} is not outside {names.REPORT_MOUNT}, where the report file is"
+            f"{at}.mountPath: {path!r} is not outside {names.REPORT_MOUNT}, where the report is"
         )
 
 

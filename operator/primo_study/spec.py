@@ -115,11 +115,13 @@ class Fidelity(Model):
 
     model_config = rules(
         ("self.min <= self.max", "min must not be above max"),
+        # Not a minimum of the schema: to an API server, a whole 1 is not below a minimum of 1.5.
+        ("!has(self.eta) || self.eta >= 1.5", "eta must be at least 1.5", ".eta"),
     )
     name: Name = Field(description="What is counted, for example epochs.")
     min: Annotated[float, Field(gt=0)] = Field(description="The least that tells anything.")
     max: float = Field(description="Full fidelity: what the results are for.")
-    eta: Annotated[float, Field(ge=1.5)] | None = Field(
+    eta: float | None = Field(
         None,
         description="Of eta trials compared on a rung one is promoted, to eta times the fidelity. "
         "Default: 3.",
@@ -471,7 +473,8 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
         # Tuples and enums come as lists and strings from JSON; strictness is about the values.
         parsed = StudySpec.model_validate(_tuples(spec))
     except ValidationError as error:
-        raise InvalidSpecError(*(_line(details) for details in error.errors())) from error
+        lines = (_line(details) for details in error.errors() if not _follows(details))
+        raise InvalidSpecError(*lines) from error
     problems = [f"spec.{line}" for line in _case_twins(parsed)]
     try:
         parsed.problem()
@@ -498,6 +501,13 @@ def _tuples(value: Any) -> Any:
     return value
 
 
+def _follows(details: ErrorDetails) -> bool:
+    """Whether a list is called too short only because its bad items are not counted."""
+    return (
+        details["type"] == "too_short" and len(details["input"]) > details["ctx"]["actual_length"]
+    )
+
+
 def _line(details: ErrorDetails) -> str:
     path = "spec"
     for part in details["loc"]:
@@ -513,8 +523,10 @@ def _line(details: ErrorDetails) -> str:
             return f"{path}: {_shown(details['input'])} should be a list"
         case _:
             # pydantic begins with the type: "Input should be", "String should have".
-            _, should, expectation = details["msg"].partition("should ")
-            return f"{path}: {_shown(details['input'])} {should}{expectation or details['msg']}"
+            _, should, expectation = (
+                details["msg"].replace(" after validation", "").partition("should ")
+            )
+            return f"{path}: {_shown(details['input'])} {should}{expectation}"
 
 
 def _shown(value: object) -> str:

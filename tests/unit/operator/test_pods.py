@@ -1,0 +1,183 @@
+"""What a pod says of its run, in each ending a real kubelet was seen to write."""
+
+from typing import Any
+
+import pytest
+
+from primo_operator.pods import outcome, waiting
+from primo_report.wire import Reduced, Rejection, Summary, format_summary
+from primo_study.study import Reason
+from support.builders import condition, pod, run, spec, waiting_pod
+
+NAN = float("nan")
+
+
+def message(error: float = 0.1, *, fidelity: float | None = 9.0, **fields: Any) -> str:
+    metrics = fields.pop("metrics", None)
+    if metrics is None:
+        metrics = {"val_error": Reduced(error, 0.05, 0.5, 0.2), "kmacs": Reduced(5, 5, 5, 5)}
+    summary = Summary(seq=9, metrics=metrics, fidelity=fidelity, **fields)
+    return format_summary(summary, 4096, ["val_error", "kmacs"]).decode()
+
+
+def verdict(found: dict[str, Any] | None, job: dict[str, Any] | None = None, **given: Any) -> Any:
+    gone, job_gone = given.pop("gone", False), given.pop("job_gone", False)
+    return outcome(found, gone, job, job_gone, run(2), spec(**given))
+
+
+def a_job(*conditions: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    return {"metadata": metadata, "spec": {}, "status": {"conditions": list(conditions)}}
+
+
+DISRUPTED = condition("DisruptionTarget", "EvictionByEvictionAPI")
+FAILED = a_job(condition("FailureTarget", "BackoffLimitExceeded"))
+LATE = a_job(condition("FailureTarget", "DeadlineExceeded"))
+
+
+def deleted(found: dict[str, Any], at: str = "2027-01-15T08:00:30Z") -> dict[str, Any]:
+    found["metadata"] |= {"deletionTimestamp": at, "deletionGracePeriodSeconds": 30}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        pytest.param(pod(None, sidecar_ended=False), None, id="it runs"),
+        pytest.param(
+            pod(0, phase="Running", sidecar_ended=False), None, id="the sidecar still writes"
+        ),
+        pytest.param(pod(0, phase="Running", message=message()), Reason.COMPLETED, id="before Job"),
+        pytest.param(pod(0, message=message()), Reason.COMPLETED, id="exit 0 with all metrics"),
+        pytest.param(pod(1, message=message()), Reason.FAILED, id="exit 1 after a full report"),
+        pytest.param(pod(137, reason="OOMKilled"), Reason.OUT_OF_MEMORY, id="memory limit"),
+        pytest.param(pod(0), Reason.METRICS_UNAVAILABLE, id="exit 0 and nothing reported"),
+        pytest.param(pod(0, message="kubelet's words"), Reason.METRICS_UNAVAILABLE, id="cut"),
+        pytest.param(pod(0, message=message(NAN)), Reason.DIVERGED, id="NaN is divergence"),
+        pytest.param(
+            pod(0, message=message(metrics={"val_eror": Reduced(1, 1, 1, 1)})),
+            Reason.METRICS_UNAVAILABLE,
+            id="a metric misspelt",
+        ),
+        pytest.param(pod(0, message=message(fidelity=3.0)), Reason.FAILED, id="ended too early"),
+        pytest.param(
+            pod(0, message=message(fidelity=None)), Reason.COMPLETED, id="no fidelity reported"
+        ),
+        pytest.param(
+            pod(137, reason="ContainerStatusUnknown"), Reason.LOST, id="nobody knows how it ended"
+        ),
+    ],
+)
+def test_a_pod_that_came_to_its_own_end(found: dict[str, Any], reason: Reason | None) -> None:
+    result = verdict(found)
+    assert (result.reason if result else None) is reason
+
+
+@pytest.mark.parametrize(
+    ("found", "job", "gone", "reason"),
+    [
+        pytest.param(
+            deleted(pod(0, message=message(), conditions=(DISRUPTED,))),
+            FAILED,
+            True,
+            Reason.LOST,
+            id="evicted, though the script exits 0 on SIGTERM",
+        ),
+        pytest.param(
+            deleted(pod(0, message=message())), FAILED, True, Reason.LOST, id="deleted while it ran"
+        ),
+        pytest.param(
+            deleted(pod(0, message=message())), a_job(), True, None, id="a queue may take it back"
+        ),
+        pytest.param(
+            deleted(pod(0, message=message()), "2027-01-15T09:00:00Z"),
+            a_job(),
+            True,
+            Reason.COMPLETED,
+            id="cleaned up after its end",
+        ),
+        pytest.param(deleted(pod(137)), LATE, True, Reason.DEADLINE_EXCEEDED, id="deadline"),
+        pytest.param(pod(None), FAILED, True, Reason.LOST, id="gone with its node"),
+        pytest.param(None, FAILED, False, None, id="no pod, and the Job is about to say"),
+        pytest.param(None, a_job(condition("Failed", "X")), False, Reason.LOST, id="never read"),
+        pytest.param(
+            None,
+            a_job(condition("Failed", "DeadlineExceeded")),
+            False,
+            Reason.DEADLINE_EXCEEDED,
+            id="deadline, the pod is gone",
+        ),
+    ],
+)
+def test_a_pod_that_was_stopped_from_outside(
+    found: dict[str, Any] | None, job: dict[str, Any], gone: bool, reason: Reason | None
+) -> None:
+    result = verdict(found, job, gone=gone)
+    assert (result.reason if result else None) is reason
+
+
+def test_eviction_for_its_own_storage_is_the_scripts_doing() -> None:
+    found = pod(137, reason="ContainerStatusUnknown")
+    found["status"] |= {"reason": "Evicted", "message": "emptyDir exceeds its limit"}
+    assert verdict(found).reason is Reason.EVICTED
+
+
+def test_a_failure_shows_the_last_words_and_not_our_own_record() -> None:
+    found = pod(1, reason="Error")
+    found["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = "ValueError: bad lr"
+    assert verdict(found).message == "exit code 1 (Error): ValueError: bad lr"
+    found["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = message()
+    assert verdict(found).message == "exit code 1 (Error)"
+
+
+def test_what_is_missing_is_named_with_what_was_seen() -> None:
+    found = pod(0, message=message(metrics={"val_eror": Reduced(1, 1, 1, 1)}))
+    text = verdict(found).message
+    assert "'val_error'" in text
+    assert "val_eror" in text
+
+
+def test_a_refused_line_explains_a_missing_report() -> None:
+    bad = message(metrics={}, rejected=2, rejection=Rejection(3, "no JSON"))
+    text = verdict(pod(0, message=bad)).message
+    assert "line 3" in text
+    assert "no JSON" in text
+
+
+@pytest.mark.parametrize(
+    ("how", "value"), [("Last", 0.1), ("Min", 0.05), ("Max", 0.5), ("Mean", 0.2)]
+)
+def test_values_are_reduced_as_asked(how: str, value: float) -> None:
+    objectives = [
+        {"name": "error", "goal": "Minimize", "metric": "val_error", "reduce": how},
+    ]
+    assert verdict(pod(0, message=message()), objectives=objectives).values == {"error": value}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "endless"),
+    [
+        pytest.param(waiting_pod("ErrImagePull"), "ErrImagePull", True, id="bad image"),
+        pytest.param(
+            waiting_pod("CrashLoopBackOff", of="primo-report"),
+            "CrashLoopBackOff",
+            True,
+            id="a sidecar that cannot start",
+        ),
+        pytest.param(waiting_pod("ContainerCreating"), None, None, id="it is on its way"),
+        pytest.param(pod(None, sidecar_ended=False), None, None, id="it runs"),
+    ],
+)
+def test_why_a_pod_does_not_start(
+    found: dict[str, Any], reason: str | None, endless: bool | None
+) -> None:
+    why = waiting(found)
+    assert (why.reason if why else None, why.endless if why else None) == (reason, endless)
+
+
+def test_no_free_gpu_is_waited_for() -> None:
+    unscheduled = condition("PodScheduled", "Unschedulable", "False")
+    found = pod(None, phase="Pending", conditions=(unscheduled,))
+    found["status"]["containerStatuses"] = []
+    why = waiting(found)
+    assert why
+    assert (why.reason, why.endless) == ("Unschedulable", False)

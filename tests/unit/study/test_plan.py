@@ -1,0 +1,237 @@
+"""`decide` as a table: what is done next for a study in each state."""
+
+from typing import Any
+
+import pytest
+
+from primo_study.plan import (
+    START_DEADLINE_S,
+    Action,
+    Ask,
+    CheckTemplate,
+    Launch,
+    Look,
+    NoteStarted,
+    NoteWaiting,
+    Record,
+    RemoveJob,
+    Retry,
+    Stop,
+    decide,
+    ending,
+)
+from primo_study.study import (
+    Evidence,
+    JobState,
+    Outcome,
+    Reason,
+    Study,
+    Template,
+    TrialPhase,
+    Waiting,
+)
+from support.builders import CREATED, ended, run, seen, spec, study, trial
+
+PHASE = TrialPhase
+NOW = CREATED + 60
+OOPS = Outcome(Reason.FAILED, "exit code 1")
+BAD_IMAGE = Waiting("ErrImagePull", "no such image", endless=True)
+NO_GPU = Waiting("Unschedulable", "0/1 nodes", endless=False)
+
+
+def there(**fields: Any) -> Evidence:
+    return Evidence(job=JobState.PRESENT, since=CREATED, **fields)
+
+
+def kinds(found: Study, now: float = NOW) -> list[type[Action]]:
+    return [type(action) for action in decide(found, now).actions]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(study(template=Template()), [CheckTemplate], id="first the template"),
+        pytest.param(study(), [Ask], id="free slots are asked for"),
+        pytest.param(study(deleting=True), [], id="nothing while it is deleted"),
+        pytest.param(study(spec=spec(suspend=True)), [], id="nothing while suspended"),
+        pytest.param(study(asked_in_vain=True), [], id="not asked twice for the same trials"),
+        pytest.param(
+            study(template=Template(True, "quota")), [], id="nothing while the template is refused"
+        ),
+        pytest.param(
+            study(trial(0), trial(1)), [], id="two open runs fill two slots, queued or not"
+        ),
+        pytest.param(
+            study(trial(0, job=JobState.UNSEEN), trial(1)),
+            [Look],
+            id="absence in our view is no licence to create",
+        ),
+        pytest.param(
+            study(trial(0, job=JobState.GONE), trial(1)), [Record], id="a vanished Job is a loss"
+        ),
+        pytest.param(
+            study(trial(0, job=JobState.UNMADE), trial(1)), [Launch], id="an unmade Job is made"
+        ),
+        pytest.param(
+            study(trial(0, evidence=Evidence(job=JobState.UNMADE, lingering=True)), trial(1)),
+            [],
+            id="no two pods of one trial",
+        ),
+        pytest.param(
+            study(trial(0, PHASE.QUEUED, ended(reason="Lost")), trial(1)),
+            [Retry],
+            id="a lost run is run again",
+        ),
+        pytest.param(
+            study(trial(0, evidence=there(running=True)), trial(1)),
+            [NoteStarted],
+            id="its start is noted",
+        ),
+        pytest.param(
+            study(trial(0, evidence=there(waiting=NO_GPU)), trial(1)),
+            [NoteWaiting],
+            id="why it waits is noted",
+        ),
+        pytest.param(
+            study(
+                trial(
+                    0,
+                    PHASE.QUEUED,
+                    run(reason="Unschedulable", message="0/1 nodes"),
+                    evidence=there(waiting=NO_GPU),
+                ),
+                trial(1),
+            ),
+            [],
+            id="but once",
+        ),
+        pytest.param(
+            study(trial(0, PHASE.RUNNING, evidence=there(outcome=OOPS))),
+            [Record],
+            id="what is known is recorded before the optimizer is asked",
+        ),
+        pytest.param(
+            study(trial(0, PHASE.COMPLETED), leftovers=("j",)),
+            [RemoveJob, Ask],
+            id="a Job of no open run is removed",
+        ),
+    ],
+)
+def test_decide(found: Study, expected: list[type[Action]]) -> None:
+    assert kinds(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("waiting", "expected"),
+    [
+        pytest.param(BAD_IMAGE, [Record], id="what cannot cure itself fails after the deadline"),
+        pytest.param(NO_GPU, [NoteWaiting], id="a GPU may be waited for without end"),
+    ],
+)
+def test_a_run_that_does_not_start(waiting: Waiting, expected: list[type[Action]]) -> None:
+    found = study(trial(0, evidence=there(waiting=waiting)), trial(1))
+    assert kinds(found, CREATED + START_DEADLINE_S) == expected
+
+
+def test_the_deadline_wakes_us() -> None:
+    found = study(trial(0, evidence=there(waiting=BAD_IMAGE)), trial(1))
+    assert decide(found, NOW).wake_at == CREATED + START_DEADLINE_S
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        pytest.param(0, Ask(2, 2), id="as many as slots"),
+        pytest.param(9, Ask(2, 1), id="new trials as far as the budget goes"),
+        pytest.param(10, Ask(2, 0), id="then promotions only"),
+    ],
+)
+def test_the_ask_respects_slots_and_budget(done: int, expected: Ask) -> None:
+    finished = [trial(n, PHASE.PAUSED, ended()) for n in range(done)]
+    assert decide(study(*finished), NOW).actions == (expected,)
+
+
+FAILED = [trial(n, PHASE.FAILED, ended(reason="Failed"), reason="Failed") for n in range(12)]
+UNSTARTED = [trial(n, PHASE.FAILED, ended(), reason="StartFailed") for n in range(3)]
+TARGET = {"name": "error", "goal": "Minimize", "metric": "m", "target": 0.1}
+DONE = trial(0, PHASE.COMPLETED, ended(2), observations=(seen(),))
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        pytest.param(study(), None, id="it goes on"),
+        pytest.param(
+            study(*FAILED[:3], spec=spec(budget={"trials": 9, "failedTrials": 2})),
+            "TooManyFailures",
+            id="more failures than allowed",
+        ),
+        pytest.param(study(*FAILED[:9]), None, id="nine failures may be bad luck"),
+        pytest.param(study(*FAILED[:10]), "TooManyFailures", id="ten and nothing else are not"),
+        pytest.param(study(*UNSTARTED), "TemplateBroken", id="no trial has ever started"),
+        pytest.param(
+            study(DONE, spec=spec(objectives=[TARGET])),
+            "TargetReached",
+            id="a trial meets the target",
+        ),
+        pytest.param(
+            study(spec=spec(budget={"duration": "1m"})), "BudgetExhausted", id="the time is over"
+        ),
+        pytest.param(
+            study(DONE, spec=spec(budget={"fullEvaluations": 1})),
+            "BudgetExhausted",
+            id="the training is spent",
+        ),
+        pytest.param(
+            study(DONE, spec=spec(budget={"trials": 1})),
+            None,
+            id="all trials made: promotions may be left",
+        ),
+        pytest.param(
+            study(DONE, spec=spec(budget={"trials": 1}), asked_in_vain=True),
+            "BudgetExhausted",
+            id="all trials made and nothing to promote",
+        ),
+        pytest.param(
+            study(trial(0), spec=spec(budget={"trials": 1}, fidelity=None)),
+            None,
+            id="runs that were granted are not taken back",
+        ),
+        pytest.param(study(DONE, asked_in_vain=True), "SpaceExhausted", id="nothing left to try"),
+        pytest.param(
+            study(template=Template(True, "no", fatal=True)), "InvalidTemplate", id="bad template"
+        ),
+    ],
+)
+def test_how_a_study_ends(found: Study, reason: str | None) -> None:
+    end = ending(found, NOW)
+    assert (end.reason if end else None) == reason
+
+
+def test_an_ended_study_stays_so_until_its_spec_is_edited() -> None:
+    status = {
+        "phase": "Completed",
+        "observedGeneration": 1,
+        "conditions": [{"type": "Completed", "reason": "TargetReached", "message": "m"}],
+    }
+    end = ending(study(status=status), NOW)
+    assert end
+    assert end.reason == "TargetReached"
+    assert ending(study(status={**status, "observedGeneration": 0}), NOW) is None
+
+
+def test_terminate_stops_what_runs_and_drain_waits() -> None:
+    over = {"budget": {"duration": "1m"}}
+    running = trial(0, PHASE.RUNNING)
+    assert kinds(study(running, spec=spec(**over))) == []
+    assert kinds(study(running, spec=spec(**over, onComplete="Terminate"))) == [Stop]
+
+
+def test_the_budget_counts_what_each_run_adds() -> None:
+    promoted = trial(0, PHASE.COMPLETED, ended(0), run(1, resume_from=1.0), run(2, resume_from=3.0))
+    assert study(promoted).full_evaluations() == pytest.approx(1.0)
+    assert study(status={"budgetUsed": {"fullEvaluations": 4.5}}).full_evaluations() == 4.5
+
+
+def test_numbers_of_deleted_trials_are_not_used_again() -> None:
+    assert study(trial(0), status={"nextTrial": 5}).next_number == 5

@@ -1,0 +1,121 @@
+"""How a trial's record grows, and that it never shrinks."""
+
+import itertools
+
+import pytest
+
+from primo_study import record
+from primo_study.study import (
+    STUDY_TRANSITIONS,
+    TRIAL_TRANSITIONS,
+    Outcome,
+    Reason,
+    StudyPhase,
+    TrialPhase,
+    TrialRecord,
+    Waiting,
+)
+from support.builders import ended, run, trial
+
+NOW = "2027-01-15T09:00:00Z"
+GOOD = Outcome(Reason.COMPLETED, values={"error": 0.1}, step=9)
+
+
+def end(given: TrialRecord, outcome: Outcome, *, lost: int = 1, failed: int = 0) -> TrialRecord:
+    return record.ended(
+        given,
+        outcome,
+        NOW,
+        full_fidelity=9.0,
+        infrastructure_retries=lost,
+        application_retries=failed,
+    )
+
+
+def test_every_phase_has_its_line_in_the_tables() -> None:
+    assert set(TRIAL_TRANSITIONS) == set(TrialPhase)
+    assert set(STUDY_TRANSITIONS) == set(StudyPhase)
+
+
+def test_a_trial_that_has_ended_stays_so() -> None:
+    for phase in (TrialPhase.COMPLETED, TrialPhase.FAILED, TrialPhase.STOPPED):
+        assert not TRIAL_TRANSITIONS[phase]
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "phase"),
+    [
+        pytest.param(1.0, TrialPhase.PAUSED, id="below full fidelity it waits for promotion"),
+        pytest.param(9.0, TrialPhase.COMPLETED, id="at full fidelity it is done"),
+        pytest.param(None, TrialPhase.COMPLETED, id="without a fidelity too"),
+    ],
+)
+def test_an_observation(fidelity: float | None, phase: TrialPhase) -> None:
+    done = end(trial(0, TrialPhase.RUNNING, run(fidelity=fidelity)), GOOD)
+    assert done.phase is phase
+    assert done.observations[-1].values == {"error": 0.1}
+    assert not done.run.open
+
+
+@pytest.mark.parametrize(
+    ("runs", "reason", "phase"),
+    [
+        pytest.param((run(),), Reason.LOST, TrialPhase.QUEUED, id="a loss is free"),
+        pytest.param(
+            (ended(0, 0, "Lost"), run(0, 1)), Reason.LOST, TrialPhase.FAILED, id="but not for ever"
+        ),
+        pytest.param(
+            (ended(0, 0, "Lost"), ended(0, 1), run(1)),
+            Reason.LOST,
+            TrialPhase.QUEUED,
+            id="each rung has its own retries",
+        ),
+        pytest.param((run(),), Reason.FAILED, TrialPhase.FAILED, id="a failure is not retried"),
+        pytest.param((run(),), Reason.DIVERGED, TrialPhase.FAILED, id="divergence is data"),
+        pytest.param((run(),), Reason.STOPPED, TrialPhase.STOPPED, id="stopped is not failed"),
+    ],
+)
+def test_a_run_without_a_result(runs: tuple, reason: Reason, phase: TrialPhase) -> None:
+    assert end(trial(0, TrialPhase.RUNNING, *runs), Outcome(reason, "m")).phase is phase
+
+
+def test_failures_are_retried_where_the_user_asks_for_it() -> None:
+    failing = trial(0, TrialPhase.RUNNING)
+    assert end(failing, Outcome(Reason.FAILED), failed=1).phase is TrialPhase.QUEUED
+
+
+def test_a_promotion_continues_on_the_next_rung() -> None:
+    up = record.promoted(trial(0, TrialPhase.PAUSED, ended()), "next", 3.0, 1.0)
+    assert (up.phase, up.run.rung, up.run.attempt) == (TrialPhase.QUEUED, 1, 0)
+    assert (up.run.fidelity, up.run.resume_from) == (3.0, 1.0)
+
+
+def test_an_attempt_repeats_the_rung() -> None:
+    again = record.attempt(trial(0, TrialPhase.QUEUED, ended(1, 0, "Lost")), "next")
+    assert (again.run.rung, again.run.attempt, again.run.open) == (1, 1, True)
+
+
+def test_a_forbidden_step_is_our_bug() -> None:
+    with pytest.raises(AssertionError):
+        record.started(trial(0, TrialPhase.COMPLETED), NOW)
+
+
+def test_status_says_what_the_record_holds() -> None:
+    done = end(trial(0, TrialPhase.RUNNING, run(2)), GOOD)
+    status = record.status(done)
+    assert status["phase"] == "Completed"
+    assert status["summary"] == "error=0.1"
+    assert status["observations"] == [
+        {"fidelity": 9.0, "values": {"error": 0.1}, "step": 9, "observedAt": NOW}
+    ]
+    assert "startedAt" not in status["runs"][0]
+
+
+def test_long_words_of_a_pod_are_cut() -> None:
+    told = record.waiting(trial(0), Waiting("ErrImagePull", "x" * 5000, endless=True))
+    assert len(told.message or "") == 1024
+
+
+def test_all_outcomes_lead_somewhere() -> None:
+    for reason, phase in itertools.product(Reason, (TrialPhase.QUEUED, TrialPhase.RUNNING)):
+        assert end(trial(0, phase), Outcome(reason)).phase in TRIAL_TRANSITIONS[phase] | {phase}
