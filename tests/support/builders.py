@@ -65,7 +65,7 @@ def trial(
     return TrialRecord(
         number=number,
         name=f"digits-00000001-{number}",
-        configuration={"lr": 0.01 + number / 1000},
+        configuration={"lr": (10 + number) / 1000},
         phase=phase,
         runs=runs or (run(),),
         evidence=evidence,

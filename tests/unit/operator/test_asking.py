@@ -1,0 +1,80 @@
+"""The optimizer's process may die, hang or talk nonsense: the study goes on and says so."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from primo_operator.asking import WorkerSuggester
+from primo_operator.reconcile import Answer
+from primo_optimizer import SpaceExhaustedError
+from primo_study.study import Study, TrialPhase
+from support.builders import ended, seen, spec, study, trial
+
+RANDOM = {"name": "random"}
+
+
+def ask(found: Study, *, timeout_s: float = 60.0, count: int = 2, new: int = 2) -> Answer:
+    async def asked() -> Answer:
+        suggester = WorkerSuggester(timeout_s)
+        try:
+            return await suggester.suggest(found, count, new)
+        finally:
+            await suggester.close()
+
+    return asyncio.run(asked())
+
+
+def test_the_worker_suggests_what_the_optimizer_would() -> None:
+    answer = ask(study(spec=spec(algorithm=RANDOM)))
+    assert [s.trial for s in answer.suggestions] == [0, 1]
+    assert answer.degraded == ""
+
+
+def test_the_same_ask_gives_the_same_answer_in_another_process() -> None:
+    found = study(spec=spec(algorithm={"name": "primo", "seed": 3}))
+    assert ask(found) == ask(found)
+
+
+def test_an_ask_that_takes_too_long_is_answered_anyway() -> None:
+    answer = ask(study(spec=spec(algorithm=RANDOM)), timeout_s=0.001)
+    assert "no suggestion within" in answer.degraded
+    (suggestion,) = answer.suggestions
+    assert suggestion.fidelity == 1.0
+    assert "fallback" in suggestion.explanation
+
+
+def test_a_killed_worker_is_replaced_at_the_next_ask() -> None:
+    async def asked() -> tuple[Answer, Answer]:
+        suggester = WorkerSuggester(60.0)
+        found = study(spec=spec(algorithm=RANDOM))
+        await suggester.suggest(found, 1, 1)
+        assert suggester._process
+        os.kill(suggester._process.pid, signal.SIGKILL)
+        degraded = await suggester.suggest(found, 1, 1)
+        healed = await suggester.suggest(found, 1, 1)
+        await suggester.close()
+        return degraded, healed
+
+    degraded, healed = asyncio.run(asked())
+    assert len(degraded.suggestions) == 1
+    assert healed.degraded == ""
+
+
+def test_a_used_up_space_is_said_to_be_so() -> None:
+    parameters = [{"name": "lr", "categorical": {"choices": ["0.01", "b"]}}]
+    both = [trial(n, TrialPhase.COMPLETED, ended(), observations=(seen(),)) for n in range(2)]
+    both = [
+        type(t)(
+            number=t.number,
+            name=t.name,
+            configuration={"lr": choice},
+            phase=t.phase,
+            runs=t.runs,
+            observations=t.observations,
+        )
+        for t, choice in zip(both, ("0.01", "b"), strict=True)
+    ]
+    with pytest.raises(SpaceExhaustedError):
+        ask(study(*both, spec=spec(parameters=parameters, algorithm=RANDOM)))

@@ -1,0 +1,147 @@
+"""What we add to the user's template, and what we leave alone."""
+
+import json
+from typing import Any
+
+import pytest
+
+from primo_operator import names
+from primo_operator.manifests import job, message_limit, probe_job, probe_pod, trial_object
+from primo_operator.settings import Settings
+from primo_optimizer import Suggestion
+from primo_study.study import TrialPhase
+from support.builders import run, spec, study, trial
+
+CHECKPOINTS = {"claimName": "ckpt", "mountPath": "/checkpoints"}
+
+
+def made(**fields: Any) -> dict[str, Any]:
+    container = {
+        "name": "train",
+        "image": "i",
+        "command": ["python", "train.py", "--lr=$(PRIMO_PARAM_LR)"],
+        "env": [{"name": "MINE", "value": "$(PRIMO_PARAM_LR)"}],
+        **fields.pop("container", {}),
+    }
+    template = {
+        "metadata": {"labels": {"kueue.x-k8s.io/queue-name": "gpu"}},
+        "spec": {"template": {"spec": {"containers": [container], **fields.pop("pod", {})}}},
+    }
+    given = spec(trialTemplate=template, checkpoints=CHECKPOINTS)
+    found = study(spec=given)
+    record = trial(17, TrialPhase.QUEUED, run(1, resume_from=1.0))
+    return job(found, record, "trial-uid", Settings())
+
+
+def environment(container: dict[str, Any]) -> dict[str, str]:
+    return {variable["name"]: variable.get("value", "") for variable in container["env"]}
+
+
+def test_one_attempt_is_one_job_with_one_pod() -> None:
+    found = made()
+    assert {k: found["spec"][k] for k in ("backoffLimit", "completions", "parallelism")} == {
+        "backoffLimit": 0,
+        "completions": 1,
+        "parallelism": 1,
+    }
+    assert found["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    assert "ttlSecondsAfterFinished" not in found["spec"]
+
+
+def test_the_command_is_never_touched() -> None:
+    (container,) = made()["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "train.py", "--lr=$(PRIMO_PARAM_LR)"]
+
+
+def test_our_environment_stands_first_so_that_the_users_can_refer_to_it() -> None:
+    (container,) = made()["spec"]["template"]["spec"]["containers"]
+    assert container["env"][-1]["name"] == "MINE"
+    values = environment(container)
+    assert values["PRIMO_FIDELITY"] == "3"
+    assert values["PRIMO_RESUME_FROM"] == "1"
+    assert values["PRIMO_CHECKPOINT_DIR"] == "/checkpoints/digits-00000001/17"
+    assert json.loads(values["PRIMO_PARAMS"]) == {"lr": 0.027}
+    assert values["PRIMO_PARAM_LR"] == "0.027"
+
+
+def test_a_dollar_in_a_choice_reaches_the_trial_as_it_is() -> None:
+    choices = [{"name": "opt", "categorical": {"choices": ["$(HOME)", "$$"]}}]
+    found = study(spec=spec(parameters=choices))
+    record = trial(0)
+    record = type(record)(
+        number=0,
+        name=record.name,
+        configuration={"opt": "$(HOME)"},
+        phase=record.phase,
+        runs=record.runs,
+    )
+    (container,) = job(found, record, "u", Settings())["spec"]["template"]["spec"]["containers"]
+    # Kubernetes makes $$(HOME) of it the text $(HOME).
+    assert environment(container)["PRIMO_PARAM_OPT"] == "$$(HOME)"
+
+
+def test_the_sidecar_starts_first_and_passes_pod_security_restricted() -> None:
+    sidecar = made(pod={"initContainers": [{"name": "fetch", "image": "i"}]})["spec"]["template"][
+        "spec"
+    ]["initContainers"][0]
+    assert sidecar["name"] == names.SIDECAR
+    assert sidecar["restartPolicy"] == "Always"
+    security = sidecar["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert set(sidecar["resources"]["limits"]) == {"cpu", "memory"}
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "expected"),
+    [
+        pytest.param("terminationMessagePolicy", None, "FallbackToLogsOnError", id="traceback"),
+        pytest.param("terminationMessagePolicy", "File", "File", id="unless the user says so"),
+    ],
+)
+def test_failing_containers_show_their_last_words(
+    field: str, given: str | None, expected: str
+) -> None:
+    extra = {} if given is None else {field: given}
+    (container,) = made(container=extra)["spec"]["template"]["spec"]["containers"]
+    assert container[field] == expected
+
+
+def test_labels_of_the_user_reach_the_job_and_ours_win() -> None:
+    found = made()
+    for metadata in (found["metadata"], found["spec"]["template"]["metadata"]):
+        assert metadata["labels"]["kueue.x-k8s.io/queue-name"] == "gpu"
+        assert metadata["labels"][names.TRIAL_LABEL] == "17"
+
+
+def test_children_are_owned_so_that_they_go_with_their_study() -> None:
+    (owner,) = made()["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("PriMOTrial", "trial-uid", True)
+    (above,) = trial_object(study(), Suggestion(3, {"lr": 0.1}))["metadata"]["ownerReferences"]
+    assert (above["kind"], above["uid"]) == ("PriMOStudy", "00000001-0000")
+
+
+def test_the_longest_names_fit() -> None:
+    name = names.job(names.trial("s" * 40, "12345678-90ab", 99999), 9, 99)
+    assert len(name) == 63 or len(name) < 63
+
+
+@pytest.mark.parametrize(("containers", "limit"), [(2, 4096), (3, 4096), (5, 2457), (24, 512)])
+def test_the_message_limit_is_the_kubelets(containers: int, limit: int) -> None:
+    assert message_limit(containers) == limit
+
+
+def test_the_probe_is_a_job_like_the_others_and_its_pod() -> None:
+    probe = probe_job(study(), Settings())
+    pod = probe_pod(probe)
+    assert pod["spec"] == probe["spec"]["template"]["spec"]
+    assert pod["metadata"]["name"] == probe["metadata"]["name"]
+
+
+def test_the_template_itself_is_left_as_it_was() -> None:
+    found = study()
+    assert found.spec
+    before = json.dumps(found.spec.trial_template.spec)
+    job(found, trial(0), "u", Settings())
+    assert json.dumps(found.spec.trial_template.spec) == before

@@ -1,0 +1,77 @@
+"""The view never goes back, and keeps the last words of pods that are gone."""
+
+from typing import Any
+
+import pytest
+
+from primo_operator.cluster import Listing, merge_patch
+from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.names import STUDY_LABEL
+
+KEY = Key("team", "digits")
+
+
+def obj(version: int, uid: str = "u", **fields: Any) -> dict[str, Any]:
+    metadata = {
+        "name": uid,
+        "namespace": "team",
+        "uid": uid,
+        "resourceVersion": str(version),
+        "labels": {STUDY_LABEL: "digits"},
+    }
+    return {"metadata": metadata, **fields}
+
+
+def phases(mirror: Mirror) -> list[Any]:
+    return [pod.get("phase") for pod in mirror.family(KEY).pods]
+
+
+def test_an_older_event_changes_nothing() -> None:
+    mirror = Mirror()
+    mirror.absorb(Kind.POD, obj(2, phase="new"))
+    mirror.absorb(Kind.POD, obj(1, phase="old"))
+    assert phases(mirror) == ["new"]
+
+
+def test_what_was_deleted_does_not_come_back() -> None:
+    mirror = Mirror()
+    mirror.absorb(Kind.JOB, obj(3), deleted=True)
+    mirror.absorb(Kind.JOB, obj(2))
+    assert list(mirror.family(KEY).jobs) == []
+
+
+def test_a_departed_pod_keeps_its_last_state() -> None:
+    mirror = Mirror()
+    mirror.absorb(Kind.POD, obj(1, phase="Running"))
+    mirror.absorb(Kind.POD, obj(2, phase="Succeeded"), deleted=True)
+    assert [p["phase"] for p in mirror.family(KEY).departed.values()] == ["Succeeded"]
+    assert phases(mirror) == []
+
+
+def test_a_full_list_removes_what_it_lacks_but_not_what_is_newer() -> None:
+    mirror = Mirror()
+    mirror.absorb(Kind.JOB, obj(1, "old"))
+    mirror.absorb(Kind.JOB, obj(9, "newer"))
+    mirror.replace(KEY, Kind.JOB, Listing([obj(4, "listed")], 5))
+    assert {j["metadata"]["uid"] for j in mirror.family(KEY).jobs} == {"newer", "listed"}
+
+
+def test_objects_without_our_label_belong_to_no_study() -> None:
+    stranger = obj(1)
+    stranger["metadata"]["labels"] = {}
+    assert Mirror().absorb(Kind.POD, stranger) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "patch"),
+    [
+        pytest.param({"a": 1}, {"a": 1}, {}, id="nothing"),
+        pytest.param({"a": 1, "b": 2}, {"a": 1}, {"b": None}, id="removed is null"),
+        pytest.param({"a": [1]}, {"a": [1, 2]}, {"a": [1, 2]}, id="lists are replaced"),
+        pytest.param(
+            {"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}, {"a": {"b": 3, "c": None}}, id="deep"
+        ),
+    ],
+)
+def test_merge_patch(old: dict, new: dict, patch: dict) -> None:
+    assert merge_patch(old, new) == patch
