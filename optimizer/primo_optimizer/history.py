@@ -70,8 +70,10 @@ class History:
         return tuple(t for t in self.sound() if t.at(self.full) is not None)
 
     def partial(self) -> tuple[Trial, ...]:
-        """Trials that were observed, but not at full fidelity, and may go on."""
-        return tuple(t for t in self.sound() if is_open(t) and t.at(self.full) is None)
+        """Trials that were observed, but below full fidelity only, and may go on."""
+        if self.full is None:
+            return ()
+        return tuple(t for t in self.sound() if is_open(t) and (reached(t) or 0.0) < self.full)
 
     def encode(self, trials: Sequence[Trial]) -> NDArray[np.float64]:
         """(n, d) in the unit cube."""

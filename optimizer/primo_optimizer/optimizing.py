@@ -95,7 +95,11 @@ def propose(
     """
     if isinstance(fitted, str):
         return _without_model(history, fitted, seed, number)
-    return _Step.of(history, fitted, epsilon, decay_from, seed, number).decide()
+    try:
+        step = _Step.of(history, fitted, epsilon, decay_from, seed, number)
+    except NothingLearntError as error:
+        return _without_model(history, str(error), seed, number)
+    return step.decide()
 
 
 def _without_model(history: History, reason: str, seed: int, number: int) -> Suggestion | None:

@@ -81,11 +81,19 @@ class Surrogate:
         return cls(model, columns, transforms, constants, success)
 
     def given(self, X: NDArray[np.float64]) -> "Surrogate":
-        """With (p, d) pending points taken as observed at full fidelity as predicted."""
+        """With (p, d) pending points taken as observed at full fidelity as predicted.
+
+        Raises:
+            NothingLearntError: with them the models are singular.
+        """
+        from primo_optimizer.gp.model import SingularModelError
         from primo_optimizer.gp.threads import single_thread
 
-        with single_thread():
-            return replace(self, model=self.model.given(X))
+        try:
+            with single_thread():
+                return replace(self, model=self.model.given(X))
+        except SingularModelError as error:
+            raise NothingLearntError(str(error)) from error
 
     def predict(self, X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of the transformed losses that vary; each (n, v)."""

@@ -180,9 +180,9 @@ def _maximize(X: Tensor, s: Tensor | None, Z: Tensor, categorical: Tensor) -> Te
 
 def _kernel_priors(d: int, with_fidelity: bool) -> tuple[Tensor, Tensor, list[tuple[float, float]]]:
     """Mean and std of each log hyperparameter, (p,), and their ranges."""
-    # The mode, not the mean, of Hvarfner's prior for d dimensions, moved down by half: on a few
-    # dozen points its full length makes everything look linear.
-    lengthscale = math.sqrt(2.0) + 0.5 * math.log(d) - 0.7
+    # Half the median of Hvarfner's prior for d dimensions: on the few dozen points of a study the
+    # full one makes everything look linear.
+    lengthscale = math.sqrt(2.0) + 0.5 * math.log(d) - math.log(2.0)
     rows = [(lengthscale, LENGTHSCALE_STD, LENGTHSCALE_RANGE)] * d
     if with_fidelity:
         rows.append((*FIDELITY_LENGTHSCALE, LENGTHSCALE_RANGE))
