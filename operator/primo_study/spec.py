@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from primo_optimizer import InvalidSpecError, Problem
+from primo_optimizer import InvalidSpecError, Problem, check
 from primo_study.schema import Duration, Int, Model, Name, Number, list_map, rules
 
 
@@ -477,7 +477,7 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
         raise InvalidSpecError(*lines) from error
     problems = [f"spec.{line}" for line in _case_twins(parsed)]
     try:
-        parsed.problem()
+        check(parsed.problem())
     except InvalidSpecError as error:
         problems += [f"spec.{line}" for line in error.problems]
     if not (parsed.budget.trials or parsed.budget.full_evaluations or parsed.budget.duration):

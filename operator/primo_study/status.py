@@ -25,6 +25,7 @@ from primo_study.plan import Ending, ending
 from primo_study.study import STUDY_TRANSITIONS, Study, StudyPhase, TrialPhase, TrialRecord
 
 MAX_FRONT = 50
+MAX_EXACT = 4  # objectives
 MAX_MESSAGE = 1024
 
 
@@ -110,6 +111,8 @@ def _results(study: Study) -> dict[str, Any]:
     completed = [t for t in study.trials if t.phase is TrialPhase.COMPLETED]
     if not completed:
         return {"front_size": 0}
+    # The order of observation: a derived reference point rests on the first ones.
+    completed.sort(key=lambda t: (t.observations[-1].observed_at, t.number))
     problem = study.spec.problem()
     values = [trial.observations[-1].values for trial in completed]
     losses = problem.losses(values)
@@ -120,8 +123,11 @@ def _results(study: Study) -> dict[str, Any]:
         ]
     )
     reference = reference_point(losses, given)
-    volume = float(hypervolume(losses, reference))
     front = [trial for trial, on in zip(completed, non_dominated(losses), strict=True) if on]
+    # The exact volume of a large front in many dimensions takes minutes: then 50 stand for it.
+    measured = front if len(problem.objectives) <= MAX_EXACT else _spread(front, problem)
+    points = problem.losses([trial.observations[-1].values for trial in measured])
+    volume = float(hypervolume(points, reference))
     signs = {o.name: o.sign for o in problem.objectives}
     return {
         "front": tuple(

@@ -1,0 +1,99 @@
+"""The verbs of `primo`."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Prior-guided multi-objective hyperparameter optimization on Kubernetes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Gpus = Annotated[int, typer.Option(min=0, help="Pretend GPUs of the local cluster.")]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(help="Where the local cluster keeps its files. Default: a new folder."),
+]
+
+
+@app.callback()
+def verbs() -> None:
+    """With a callback, a single verb still has to be named."""
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Option("-f", "--filename", help="A manifest with one PriMOStudy.")],
+    context: Annotated[
+        str | None,
+        typer.Option(help="Use this context of the kubeconfig, where the operator is installed."),
+    ] = None,
+    namespace: Annotated[str, typer.Option("-n", "--namespace")] = "default",
+    gpus: Gpus = 2,
+    workdir: Annotated[
+        Path | None,
+        typer.Option(help="Where local trials run. Default: the folder of the manifest."),
+    ] = None,
+    state_dir: StateDir = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Save the front as this PNG. Default: NAME.front.png.")
+    ] = None,
+) -> None:
+    """Run a study to its end and show its Pareto front.
+
+    Without --context everything runs on this machine: a local cluster, the operator, the trials.
+    Exits with 0 when the study completed, 1 when it failed, 2 when the manifest is wrong.
+    """
+    from primo_cli.run import run_study
+
+    raise typer.Exit(
+        run_study(
+            file,
+            context=context,
+            namespace=namespace,
+            gpus=gpus,
+            workdir=workdir or file.parent,
+            state_dir=state_dir or _new_folder(),
+            picture=picture,
+        )
+    )
+
+
+@app.command()
+def up(
+    namespace: Annotated[str, typer.Option("-n", "--namespace")] = "default",
+    gpus: Gpus = 2,
+    workdir: Annotated[
+        Path, typer.Option(help="Where trials run. Default: the current folder.")
+    ] = Path(),
+    state_dir: StateDir = None,
+) -> None:
+    """Start a local cluster with the operator, for kubectl, until Ctrl-C."""
+    from primo_cli.up import serve
+
+    raise typer.Exit(serve(namespace, gpus, workdir, state_dir or _new_folder()))
+
+
+def _new_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="primo-"))
+
+
+def main() -> None:
+    """Say what is wrong in a line, not in a traceback."""
+    from primo_optimizer import PrimoError
+
+    try:
+        app()
+    except PrimoError as error:
+        lines = getattr(error, "problems", None) or (str(error),)
+        print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
+        raise SystemExit(2) from (error if os.environ.get("PRIMO_DEBUG") else None)
+
+
+if __name__ == "__main__":
+    main()

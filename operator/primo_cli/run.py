@@ -1,0 +1,112 @@
+"""`primo run`: a study from its manifest to its front."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from primo_cli.kube import Kube
+from primo_cli.view import front_table, study_view
+from primo_operator.manifest_files import load_all
+from primo_operator.templates import template_mistakes
+from primo_optimizer import InvalidSpecError
+from primo_study.spec import parse
+
+POLL_S = 0.5
+COMPLETED, FAILED, INTERRUPTED = 0, 1, 130
+
+Manifest = dict[str, Any]
+
+
+def run_study(
+    file: Path,
+    *,
+    context: str | None,
+    namespace: str,
+    gpus: int,
+    workdir: Path,
+    state_dir: Path,
+    picture: Path | None,
+) -> int:
+    """Run the study of a manifest; the exit code says how it ended."""
+    manifests = read(file)
+    if context is not None:
+        return _follow(Kube(context=context), manifests, namespace, picture, lambda: None)
+    from primo_cli.session import local_session
+
+    console = Console()
+    console.print(f"starting a local cluster in {state_dir}")
+    try:
+        with local_session(state_dir, namespace, gpus, workdir) as session:
+            kube = Kube(session.kubeconfig)
+            return _follow(kube, manifests, namespace, picture, session.check)
+    except KeyboardInterrupt:
+        console.print("stopped; nothing is left running")
+        return INTERRUPTED
+
+
+def read(file: Path) -> list[Manifest]:
+    """The manifests of a file, of which one is a PriMOStudy without mistakes.
+
+    Raises:
+        InvalidSpecError: every mistake in it.
+    """
+    try:
+        manifests = load_all(file.read_text())
+    except OSError as error:
+        raise InvalidSpecError(f"{file}: {error.strerror}") from error
+    studies = [m for m in manifests if m.get("kind") == "PriMOStudy"]
+    if len(studies) != 1:
+        raise InvalidSpecError(f"{file}: {len(studies)} PriMOStudies in it, expected 1")
+    problems = template_mistakes(parse(studies[0].get("spec") or {}))
+    if problems:
+        raise InvalidSpecError(*problems)
+    return manifests
+
+
+def _follow(
+    kube: Kube,
+    manifests: list[Manifest],
+    namespace: str,
+    picture: Path | None,
+    check: Callable[[], None],
+) -> int:
+    for manifest in manifests:
+        kube.apply(manifest, namespace)
+    given = next(m for m in manifests if m["kind"] == "PriMOStudy")
+    name = given["metadata"]["name"]
+    namespace = given["metadata"].get("namespace") or namespace
+    console = Console()
+    study, trials = _watch(kube, name, namespace, check, console)
+    console.print(front_table(study, trials))
+    if (study["status"] or {}).get("front"):
+        from primo_cli.picture import save_front
+
+        path = picture or Path(f"{name}.front.png")
+        save_front(study, trials, path)
+        console.print(f"picture: {path}")
+    status = study["status"]
+    ended = next(c for c in status["conditions"] if c["type"] == status["phase"])
+    console.print(f"{status['phase']}: {ended['reason']}: {ended['message']}")
+    return COMPLETED if status["phase"] == "Completed" else FAILED
+
+
+def _watch(
+    kube: Kube, name: str, namespace: str, check: Callable[[], None], console: Console
+) -> tuple[Manifest, list[Manifest]]:
+    """Show the study until it has ended."""
+    began = time.monotonic()
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+        while True:
+            check()
+            study = kube.get("PriMOStudy", name, namespace)
+            if study is None:
+                raise InvalidSpecError(f"PriMOStudy {name}: was deleted while it ran")
+            trials = list(kube.trials(name, namespace))
+            live.update(study_view(study, trials, time.monotonic() - began))
+            if (study.get("status") or {}).get("phase") in ("Completed", "Failed"):
+                return study, trials
+            time.sleep(POLL_S)

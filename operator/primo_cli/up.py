@@ -1,0 +1,24 @@
+"""`primo up`: a local cluster with the operator, until Ctrl-C."""
+
+import signal
+import time
+from pathlib import Path
+
+from primo_cli.session import local_session
+
+POLL_S = 0.5
+
+
+def serve(namespace: str, gpus: int, workdir: Path, state_dir: Path) -> int:
+    """Start it, say how to use it, wait."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with local_session(state_dir, namespace, gpus, workdir) as session:
+            print(f"export KUBECONFIG={session.kubeconfig}", flush=True)
+            print("Ctrl-C ends it", flush=True)
+            while True:
+                session.check()
+                time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        print("stopped; nothing is left running")
+    return 0

@@ -1,0 +1,97 @@
+"""A study in a terminal: where it stands, what runs now, its front."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+Object = Mapping[str, Any]
+MAX_RUNNING = 8
+
+
+def plain(text: object) -> Text:
+    """Words that users or pods wrote: neither markup nor control characters are obeyed."""
+    return Text("".join(c if c.isprintable() else "?" for c in str(text)))
+
+
+def number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> RenderableType:
+    """What changes while it runs."""
+    status = study.get("status") or {}
+    head = Table.grid(padding=(0, 2))
+    head.add_row("study", plain(study["metadata"]["name"]))
+    head.add_row("phase", status.get("phase") or "Pending")
+    head.add_row("trials", f"{status.get('progress') or '0'}  {_counts(status)}")
+    head.add_row("rungs", _rungs(trials))
+    head.add_row("front", f"{status.get('frontSize') or 0} trade-offs")
+    head.add_row("hypervolume", status.get("hypervolumeText") or "-")
+    head.add_row("time", f"{elapsed_s:.0f} s")
+    for condition in status.get("conditions") or ():
+        if condition["type"] in ("Degraded", "Failed") and condition["status"] == "True":
+            head.add_row(condition["type"].lower(), plain(condition["message"]))
+    return Group(head, _running(trials))
+
+
+def front_table(study: Object, trials: Sequence[Object]) -> RenderableType:
+    """The front, a row a trial: objective values and configuration."""
+    front = (study.get("status") or {}).get("front") or ()
+    if not front:
+        return Text("no trial has been observed at full fidelity")
+    by_number = {trial["spec"]["number"]: trial for trial in trials}
+    objectives = [o["name"] for o in study["spec"]["objectives"]]
+    parameters = [p["name"] for p in study["spec"]["parameters"]]
+    table = Table(title=Text("Pareto front"))
+    for name in ("trial", *objectives, *parameters):
+        table.add_column(plain(name), justify="right")
+    for entry in front:
+        trial = by_number.get(entry["trial"])
+        values = trial["spec"]["parameters"] if trial else {}
+        table.add_row(
+            str(entry["trial"]),
+            *(number(entry["values"][name]) for name in objectives),
+            *(plain(number(values.get(name, "-"))) for name in parameters),
+        )
+    return table
+
+
+def _counts(status: Object) -> str:
+    counts = status.get("trials") or {}
+    names = ("running", "queued", "paused", "completed", "failed", "stopped")
+    return ", ".join(f"{counts[name]} {name}" for name in names if counts.get(name))
+
+
+def _rungs(trials: Sequence[Object]) -> str:
+    """How many trials have been observed at each fidelity."""
+    seen: Counter[float] = Counter()
+    for trial in trials:
+        for observation in (trial.get("status") or {}).get("observations") or ():
+            seen[float(observation.get("fidelity") or 0)] += 1
+    return ", ".join(f"{count} at {rung:g}" for rung, count in sorted(seen.items())) or "-"
+
+
+def _running(trials: Sequence[Object]) -> RenderableType:
+    open_ = [t for t in trials if (t.get("status") or {}).get("phase") in ("Queued", "Running")]
+    if not open_:
+        return Text("")
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("trial", "phase", "to", "configuration"):
+        table.add_column(name)
+    for trial in open_[:MAX_RUNNING]:
+        status, spec = trial["status"], trial["spec"]
+        run = (status.get("runs") or [{}])[-1]
+        words = ", ".join(f"{k}={number(v)}" for k, v in sorted(spec["parameters"].items()))
+        reason = f" ({status['reason']})" if status.get("reason") else ""
+        fidelity = run.get("fidelity")
+        table.add_row(
+            str(spec["number"]),
+            plain(status["phase"] + reason),
+            "-" if fidelity is None else f"{fidelity:g}",
+            plain(words),
+        )
+    return table
