@@ -76,22 +76,27 @@ def _rungs(trials: Sequence[Object]) -> str:
 
 
 def _running(trials: Sequence[Object]) -> RenderableType:
-    open_ = [t for t in trials if (t.get("status") or {}).get("phase") in ("Queued", "Running")]
+    open_ = [t for t in trials if _phase(t) in ("Queued", "Running")]
     if not open_:
         return Text("")
     table = Table(show_edge=False, pad_edge=False)
     for name in ("trial", "phase", "to", "configuration"):
         table.add_column(name)
     for trial in open_[:MAX_RUNNING]:
-        status, spec = trial["status"], trial["spec"]
+        status, spec = trial.get("status") or {}, trial["spec"]
         run = (status.get("runs") or [{}])[-1]
         words = ", ".join(f"{k}={number(v)}" for k, v in sorted(spec["parameters"].items()))
         reason = f" ({status['reason']})" if status.get("reason") else ""
-        fidelity = run.get("fidelity")
+        fidelity = run.get("fidelity", spec.get("fidelity"))
         table.add_row(
             str(spec["number"]),
-            plain(status["phase"] + reason),
+            plain(_phase(trial) + reason),
             "-" if fidelity is None else f"{fidelity:g}",
             plain(words),
         )
     return table
+
+
+def _phase(trial: Object) -> str:
+    """A trial that has just been created has no status yet."""
+    return str((trial.get("status") or {}).get("phase") or "Queued")

@@ -1,0 +1,198 @@
+"""The operator as a process, against the local cluster, with real pods."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from primo_local.cluster import LocalCluster
+
+from primo_cli.kube import Kube, KubeError
+from support.cluster import Operator, eventually, study
+from support.kubectl import kubectl
+
+pytestmark = pytest.mark.cluster
+FIDELITY = {"name": "epochs", "min": 1, "max": 9, "eta": 3}
+
+
+def phase(kube: Kube, name: str) -> str:
+    found = kube.get("PriMOStudy", name, "default")
+    return str(((found or {}).get("status") or {}).get("phase"))
+
+
+def ended(kube: Kube, name: str) -> dict[str, Any]:
+    eventually(lambda: phase(kube, name) in ("Completed", "Failed"), f"{name} ends")
+    found = kube.get("PriMOStudy", name, "default")
+    assert found
+    return found
+
+
+def condition(found: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(c for c in found["status"]["conditions"] if c["type"] == kind)
+
+
+def jobs(cluster: LocalCluster, name: str) -> list[dict[str, Any]]:
+    text = kubectl(cluster.kubeconfig, "get", "jobs", "-l", f"primo.dev/study={name}", "-o", "json")
+    items: list[dict[str, Any]] = json.loads(text)["items"]
+    return items
+
+
+def test_a_study_runs_over_its_rungs_to_its_front(kube: Kube, operator: Operator) -> None:
+    kube.apply(study("rungs", algorithm={"name": "primo"}, fidelity=FIDELITY), "default")
+    found = ended(kube, "rungs")
+    assert condition(found, "Completed")["reason"] == "BudgetExhausted"
+    trials = kube.trials("rungs", "default")
+    assert [t["spec"]["number"] for t in trials] == [0, 1, 2, 3]
+    for trial in trials:
+        x = trial["spec"]["parameters"]["x"]
+        for seen in trial["status"]["observations"]:
+            assert seen["values"]["error"] == pytest.approx(x / seen["fidelity"])
+    assert any(len(t["status"]["observations"]) > 1 for t in trials)
+    assert found["status"]["frontSize"] == len(found["status"]["front"]) >= 1
+
+
+def test_a_killed_operator_loses_nothing_and_repeats_nothing(
+    kube: Kube, operator: Operator, local_cluster: LocalCluster
+) -> None:
+    kube.apply(study("killed", budget={"trials": 8}), "default")
+    for seen in (1, 3, 5):
+        eventually(lambda n=seen: len(kube.trials("killed", "default")) >= n, f"{seen} trials")
+        operator.kill()
+        operator.restart()
+    found = ended(kube, "killed")
+    trials = kube.trials("killed", "default")
+    assert [t["spec"]["number"] for t in trials] == list(range(8))
+    assert {t["status"]["phase"] for t in trials} == {"Completed"}
+    runs = [run["job"] for t in trials for run in t["status"]["runs"]]
+    assert len(runs) == len(set(runs))
+    made = {job["metadata"]["name"] for job in jobs(local_cluster, "killed")}
+    assert made <= set(runs)
+    assert found["status"]["trials"]["completed"] == 8
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason", "words"),
+    [
+        ("crash", "Failed", "ValueError: bad mode"),
+        ("silent", "MetricsUnavailable", "nothing was reported"),
+        ("garbage", "MetricsUnavailable", "line 1"),
+        ("nan", "Diverged", "error is nan"),
+    ],
+)
+def test_a_trial_that_fails_says_why_and_the_study_goes_on(
+    kube: Kube, operator: Operator, mode: str, reason: str, words: str
+) -> None:
+    parameters = [
+        {"name": "mode", "categorical": {"choices": [mode, "good"]}},
+        {"name": "x", "ordinal": {"values": [0.25, 0.75]}},
+    ]
+    kube.apply(study(f"fails-{mode}", parameters=parameters), "default")
+    found = ended(kube, f"fails-{mode}")
+    trials = kube.trials(f"fails-{mode}", "default")
+    bad = [t for t in trials if t["spec"]["parameters"]["mode"] == mode]
+    assert {t["status"]["phase"] for t in bad} == {"Failed"}
+    assert {t["status"]["reason"] for t in bad} == {reason}
+    assert words in bad[0]["status"]["message"]
+    assert found["status"]["phase"] == "Completed"
+    assert found["status"]["trials"]["completed"] == 2
+
+
+def test_deleting_a_running_study_leaves_nothing(
+    kube: Kube, operator: Operator, local_cluster: LocalCluster
+) -> None:
+    slow = [
+        {"name": "mode", "categorical": {"choices": ["good", "slow"]}},
+        {"name": "x", "float": {"min": 0, "max": 1}},
+    ]
+    given = study("deleted", parameters=slow, parallelism=4, budget={"trials": 8})
+    kube.apply(given, "default")
+    eventually(
+        lambda: any(
+            (t.get("status") or {}).get("phase") == "Running"
+            and t["spec"]["parameters"]["mode"] == "slow"
+            for t in kube.trials("deleted", "default")
+        ),
+        "a slow trial runs",
+    )
+    kubectl(local_cluster.kubeconfig, "delete", "primostudy", "deleted", "--timeout=60s")
+
+    def left() -> str:
+        return kubectl(
+            local_cluster.kubeconfig,
+            "get",
+            "primotrials,jobs,pods",
+            "-l",
+            "primo.dev/study=deleted",
+            "-o",
+            "name",
+        )
+
+    eventually(lambda: not left().strip(), "everything of it is gone")
+    eventually(lambda: not _processes("trial.py"), "no process is left")
+
+
+def test_a_template_that_the_cluster_refuses_is_said_in_its_words(
+    kube: Kube, operator: Operator
+) -> None:
+    given = study("refused")
+    pod = given["spec"]["trialTemplate"]["spec"]["template"]["spec"]
+    pod["containers"][0]["volumeMounts"] = [{"name": "nowhere", "mountPath": "/x"}]
+    kube.apply(given, "default")
+    found = ended(kube, "refused")
+    failed = condition(found, "Failed")
+    assert failed["reason"] == "InvalidTemplate"
+    assert "volumeMounts" in failed["message"]
+    assert "nowhere" in failed["message"]
+    assert kube.trials("refused", "default") == []
+
+
+def test_our_own_rules_for_a_template_name_the_field(kube: Kube, operator: Operator) -> None:
+    given = study("typo")
+    pod = given["spec"]["trialTemplate"]["spec"]["template"]["spec"]
+    pod["containers"][0]["args"] = ["--x=$(PRIMO_PARAM_Y)"]
+    kube.apply(given, "default")
+    failed = condition(ended(kube, "typo"), "Failed")
+    assert failed["reason"] == "InvalidSpec"
+    assert "PRIMO_PARAM_Y" in failed["message"]
+    assert "args[0]" in failed["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"typo": 1}, 'unknown field "spec.typo"'),
+        ({"parameters": [{"name": "x", "float": {"min": 2, "max": 1}}]}, "min must be below max"),
+        (
+            {"priors": [{"objective": "speed", "parameters": [{"name": "x", "center": 0.5}]}]},
+            "a prior names an objective that is not there",
+        ),
+        (
+            {"trialTemplate": {"spec": {"template": {"spec": {"containers": []}}}}},
+            "containers",
+        ),
+    ],
+)
+def test_a_mistake_is_refused_at_the_door(
+    kube: Kube, local_cluster: LocalCluster, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    manifest = tmp_path / "study.json"
+    manifest.write_text(json.dumps(study("wrong", **change)))
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        kubectl(local_cluster.kubeconfig, "apply", "-f", str(manifest))
+    assert words in refused.value.stderr
+    with pytest.raises(KubeError):
+        kube.apply(study("wrong", **change), "default")
+
+
+def _processes(word: str) -> list[str]:
+    """Command lines of processes that hold a word."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if f"python {word}" in line or f"/{word}" in line.split(" ")[1:2]:
+            found.append(line)
+    return found

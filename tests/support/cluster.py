@@ -1,0 +1,86 @@
+"""A local cluster with our resources, and operators that may be killed."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from primo_cli.kube import Kube
+from primo_cli.session import start_operator
+from primo_operator import crds
+
+TIME_S = 120.0
+
+
+def eventually(condition: Callable[[], Any], what: str, limit_s: float = TIME_S) -> Any:
+    """Wait for a condition to hold; its value."""
+    deadline = time.monotonic() + limit_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what}"
+        time.sleep(0.1)
+    return value
+
+
+def install(kubeconfig: Path) -> Kube:
+    """Our resources, served."""
+    kube = Kube(kubeconfig)
+    for kind in (crds.STUDY, crds.TRIAL):
+        kube.apply(crds.definition(kind))
+        kube.wait_established(f"{kind.plural}.primo.dev", 30.0)
+    return kube
+
+
+def study(name: str, **fields: Any) -> dict[str, Any]:
+    """A study whose trials are tests/integration/trial.py."""
+    container = {
+        "name": "train",
+        "image": "test",
+        "command": ["python", "trial.py"],
+        "resources": {"limits": {"nvidia.com/gpu": 1}},
+    }
+    pod = {"containers": [container], "terminationGracePeriodSeconds": 2}
+    spec = {
+        "objectives": [
+            {"name": "error", "goal": "Minimize", "metric": "val_error"},
+            {"name": "cost", "goal": "Minimize", "metric": "kmacs"},
+        ],
+        "parameters": [{"name": "x", "float": {"min": 0, "max": 1}}],
+        "algorithm": {"name": "random"},
+        "budget": {"trials": 4},
+        "parallelism": 2,
+        "trialTemplate": {"spec": {"template": {"spec": pod}}},
+        **fields,
+    }
+    return {
+        "apiVersion": "primo.dev/v1alpha1",
+        "kind": "PriMOStudy",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+class Operator:
+    """An operator process for the default namespace."""
+
+    def __init__(self, kubeconfig: Path, log: Path) -> None:
+        self._kubeconfig, self._log = kubeconfig, log
+        self._process = start_operator(kubeconfig, "default", log)
+
+    def kill(self) -> None:
+        """kill -9, as a node's end would."""
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def restart(self) -> None:
+        self._process = start_operator(self._kubeconfig, "default", self._log)
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.kill()

@@ -1,0 +1,46 @@
+"""Plain HTTP to the API server of a kubeconfig: a test sees what went over the wire."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes import client, config
+
+Reply = tuple[int, dict[str, Any]]
+
+
+class Kube:
+    """One API server. Calls return the status code and the body, and raise for neither."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        found = client.Configuration()
+        config.load_kube_config(str(kubeconfig), client_configuration=found)
+        self._url = found.host
+        self._headers = {"Accept": "application/json"}
+        if token := found.api_key.get("authorization"):
+            self._headers["Authorization"] = token
+        self._pool = urllib3.PoolManager(
+            ca_certs=found.ssl_ca_cert, cert_file=found.cert_file, key_file=found.key_file
+        )
+
+    def __call__(
+        self, method: str, path: str, body: object = None, kind: str = "json", **query: str
+    ) -> Reply:
+        """`kind` is the patch's: merge-patch+json, json-patch+json, ..."""
+        url = f"{self._url}{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {**self._headers, "Content-Type": f"application/{kind}"}
+        data = None if body is None else json.dumps(body)
+        reply = self._pool.request(method, url, body=data, headers=headers, retries=False)
+        return reply.status, json.loads(reply.data or b"{}")
+
+
+def until(holds: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
+    """Ask again until it holds; fail with `what` when it has not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.05)

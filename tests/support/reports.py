@@ -1,0 +1,138 @@
+"""Report lines, summaries and a running sidecar, for tests."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from primo_report.aggregate import Aggregate
+from primo_report.wire import Summary, parse_summary
+
+REPOSITORY = Path(__file__).parents[2]
+DEADLINE_S = 30.0  # far above what anything here takes, so that no machine is too slow
+
+
+def line(step: int | None = None, fidelity: float | None = None, **metrics: object) -> bytes:
+    """A report line with its newline, checked by nobody."""
+    record: dict[str, object] = {} if step is None else {"step": step}
+    if fidelity is not None:
+        record["fidelity"] = fidelity
+    return json.dumps(record | {"metrics": metrics}).encode() + b"\n"
+
+
+def folded(lines: Iterable[bytes], always: Iterable[str] = ()) -> Summary:
+    aggregate = Aggregate(always)
+    for each in lines:
+        aggregate.take(each)
+    return aggregate.summary()
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"never came true: {what}"
+        time.sleep(0.01)
+
+
+@dataclass
+class RunningSidecar:
+    """A real sidecar process over a report file and a message file in one folder."""
+
+    folder: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    user: int | None = None
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    @property
+    def report_file(self) -> Path:
+        return self.folder / "reports.jsonl"
+
+    @property
+    def message_file(self) -> Path:
+        return self.folder / "message"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "log"
+
+    def start(self) -> None:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(REPOSITORY / "operator"),
+            "PRIMO_REPORT_FILE": str(self.report_file),
+            "PRIMO_TERMINATION_LOG": str(self.message_file),
+            "PRIMO_METRICS_ADDRESS": "127.0.0.1",
+            "PRIMO_METRICS_PORT": "0",
+            **self.settings,
+        }
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *self._program()], env=environment, stderr=log
+            )
+
+    def _program(self) -> list[str]:
+        if self.user is None:
+            return ["-m", "primo_report"]
+        # Changes its user once it is loaded: another user may have no access to the interpreter.
+        change = f"import os, sys; from primo_report.sidecar import main; os.setuid({self.user}); "
+        return ["-c", change + "sys.exit(main())"]
+
+    def append(self, *lines: bytes) -> None:
+        with self.report_file.open("ab") as file:
+            file.writelines(lines)
+
+    def message(self) -> Summary | None:
+        """None while there is none; a torn one fails the test."""
+        try:
+            text = self.message_file.read_text()
+        except FileNotFoundError:
+            return None
+        return parse_summary(text) if text else None
+
+    def says(self, condition: Callable[[Summary], bool], what: str) -> Summary:
+        """Wait for a message that the condition holds for."""
+        found: list[Summary] = []
+
+        def holds() -> bool:
+            summary = self.message()
+            if summary is None or not condition(summary):
+                return False
+            found.append(summary)
+            return True
+
+        eventually(holds, what)
+        return found[0]
+
+    def port(self) -> int:
+        """Where it serves metrics, as it logged."""
+        eventually(lambda: "serving metrics" in self.log_file.read_text(), "metrics are served")
+        served = [row for row in self.log_file.read_text().splitlines() if "serving" in row]
+        return int(served[-1].rpartition(" ")[2])
+
+    def end(self) -> int:
+        """SIGTERM; its exit code."""
+        self.process.terminate()
+        return self.process.wait(DEADLINE_S)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+
+
+@contextmanager
+def running_sidecar(
+    folder: Path, user: int | None = None, **settings: str
+) -> Iterator[RunningSidecar]:
+    sidecar = RunningSidecar(folder, settings, user)
+    try:
+        yield sidecar
+    finally:
+        sidecar.kill()
