@@ -191,9 +191,9 @@ def format_summary(
     """The termination message, at most `limit` bytes of ASCII.
 
     Room goes to the metrics in `first`, then to note and rejection, then to the other metrics in
-    their order. Eight metrics with plain names of 63 characters need at most 1,536 bytes, which
-    is eight containers' share of a pod's 12 KiB. What has no room is left out and counted as
-    truncated, metrics in `first` included if it comes to that.
+    their order. Eight metrics with plain names of 63 characters need at most 1,600 bytes, less
+    than the share of seven containers in a pod's 12 KiB. What has no room is left out and counted
+    as truncated, metrics in `first` included if it comes to that.
 
     Raises:
         ValueError: the limit is under MIN_MESSAGE_BYTES.
@@ -246,8 +246,10 @@ def _finite_or_word(value: float) -> float | str:
 
 
 def _fitting(fields: Mapping[str, Any], items: Sequence[str], limit: int) -> int:
-    """How many items fit, in their order."""
+    """How many items fit, in their order; -1 where the fields alone are too long."""
     room = limit - len(_sealed(fields, (), MAX_STEP))  # any count of truncated ones fits there
+    if room < 0:
+        return -1
     return sum(length - 1 <= room for length in accumulate(len(item) + 1 for item in items))
 
 

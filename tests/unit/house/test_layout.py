@@ -27,9 +27,7 @@ def test_the_report_client_imports_the_standard_library_only() -> None:
         "foreign = roots - sys.stdlib_module_names - {'primo_report', '__main__'}\n"
         "print(sorted(r for r in foreign if not r.startswith(('_', 'sitecustom', 'distutils'))))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 
 

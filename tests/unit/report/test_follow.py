@@ -1,0 +1,129 @@
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from primo_report.follow import Follower, _Splitter
+from primo_report.wire import MAX_LINE_BYTES
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "reports.jsonl"
+
+
+def everything(follower: Follower) -> list[bytes]:
+    lines: list[bytes] = []
+    while (some := follower.read()) is not None:
+        lines += some
+    return lines
+
+
+def test_each_line_is_read_once_as_it_comes(path: Path) -> None:
+    follower = Follower(path)
+    assert follower.read() is None
+    assert follower.problem == "there is no report file"
+    path.write_bytes(b"one\ntwo\nthr")
+    assert everything(follower) == [b"one", b"two"]
+    assert follower.problem == ""
+    assert everything(follower) == []
+    with path.open("ab") as file:
+        file.write(b"ee\nfo")
+    assert everything(follower) == [b"three"]
+    assert follower.rest() == [b"fo"]
+    assert follower.rest() == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "read"),
+    [
+        pytest.param(b"one\ntwo\n", b"", [], id="emptied"),
+        pytest.param(b"one\ntwo\n", b"six\n", [b"six"], id="shorter"),
+        pytest.param(b"one\ntwo\n", b"six\nten\n", [b"six", b"ten"], id="of the same length"),
+        pytest.param(b"one\n", b"six\nten\n", [b"six", b"ten"], id="longer"),
+        pytest.param(b"one\n", b"one\ntwo\n", [b"two"], id="the same and more"),
+        pytest.param(b"one\nha", b"six\nten\n", [b"six", b"ten"], id="in the middle of a line"),
+        pytest.param(b"one\n", b"one\n", [], id="the same"),
+    ],
+)
+@pytest.mark.parametrize("how", ["rewritten in place", "replaced", "removed and made again"])
+def test_a_file_with_other_contents_is_read_from_its_start(
+    how: str, before: bytes, after: bytes, read: list[bytes], path: Path
+) -> None:
+    follower = Follower(path)
+    path.write_bytes(before)
+    everything(follower)
+    if how == "replaced":
+        other = path.with_suffix(".new")
+        other.write_bytes(after)
+        other.replace(path)
+    elif how == "rewritten in place":
+        path.write_bytes(after)
+    else:
+        path.unlink()
+        assert follower.read() is None
+        path.write_bytes(after)
+    assert everything(follower) == read
+
+
+def make_link(path: Path) -> None:
+    target = path.with_suffix(".secret")
+    target.write_text("secret\n")
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        pytest.param(make_link, "the report file is a symbolic link", id="a link"),
+        pytest.param(os.mkfifo, "the report file is not a regular file", id="a FIFO"),
+        pytest.param(os.mkdir, "the report file is not a regular file", id="a directory"),
+    ],
+)
+def test_only_a_regular_file_is_read_and_then_nothing_hinders_it(
+    make: Callable[[Path], None], problem: str, path: Path
+) -> None:
+    make(path)
+    follower = Follower(path)
+    assert follower.read() is None
+    assert follower.problem.startswith(problem)
+    path.rename(path.with_suffix(".away"))
+    path.write_bytes(b"one\n")
+    assert everything(follower) == [b"one"]
+    assert follower.problem == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is denied to root")
+def test_a_file_that_may_not_be_read_is_a_problem_until_it_may(path: Path) -> None:
+    path.write_bytes(b"one\n")
+    path.chmod(0)
+    follower = Follower(path)
+    assert follower.read() is None
+    assert follower.problem == "cannot read the report file: permission denied"
+    path.chmod(0o644)
+    assert everything(follower) == [b"one"]
+
+
+def test_a_line_without_end_takes_no_memory(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(200 * 1024 * 1024)  # a hole, all NUL
+    with path.open("ab") as file:
+        file.write(b"\nnext\n")
+    tracemalloc.start()
+    lines = everything(Follower(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [len(line) for line in lines] == [MAX_LINE_BYTES + 1, 4]
+    assert peak < 4 * 1024 * 1024
+
+
+@given(st.lists(st.binary(max_size=8).map(lambda raw: raw.replace(b"x", b"\n")), max_size=12))
+def test_lines_do_not_depend_on_how_they_arrive(chunks: list[bytes]) -> None:
+    splitter = _Splitter()
+    lines = [line for chunk in chunks for line in splitter.feed(chunk)] + splitter.rest()
+    *ended, unfinished = b"".join(chunks).split(b"\n")
+    assert lines == ended + ([unfinished] if unfinished else [])

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+
+from primo_report.termination import write_message
+
+
+def test_a_message_is_rewritten_in_place_over_a_longer_one(tmp_path: Path) -> None:
+    path = tmp_path / "message"
+    write_message(path, b"a long one")
+    inode = path.stat().st_ino
+    write_message(path, b"short")
+    assert path.read_bytes() == b"short     "
+    write_message(path, b"an even longer one")
+    assert path.read_bytes() == b"an even longer one"
+    assert path.stat().st_ino == inode
+
+
+def test_what_somebody_else_wrote_does_not_push_the_message_out_of_the_kubelets_sight(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "message"
+    path.write_bytes(b"x" * 10_000)
+    write_message(path, b"ours")
+    assert path.read_bytes() == b"ours".ljust(4096)
+
+
+def test_a_message_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        write_message(tmp_path, b"message")
