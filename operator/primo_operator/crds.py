@@ -214,12 +214,12 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Schema]) -> Sche
             pass  # what is not a property is pruned anyway, and refused under strict validation
         case values:
             schema["additionalProperties"] = _convert(values, definitions)
-    unknown = schema.keys() - _DROPPED - set(_KEYWORDS)
     if "x-kubernetes-validations" in schema:
         schema["x-kubernetes-validations"] = [
             {key: rule[key] for key in _RULE if key in rule}
             for rule in schema["x-kubernetes-validations"]
         ]
+    unknown = schema.keys() - _DROPPED - set(_KEYWORDS)
     assert not unknown, f"not to be said in a structural schema: {sorted(unknown)}"
     return {keyword: schema[keyword] for keyword in _KEYWORDS if keyword in schema}
 

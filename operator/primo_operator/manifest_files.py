@@ -94,12 +94,23 @@ class _Loader(yaml.SafeLoader):
         raise ConstructorError(problem="a key is not a word", problem_mark=node.start_mark)
 
 
+def _word(loader: _Loader, node: yaml.ScalarNode, *tags: str) -> str:
+    """The text of a value, whether it was told by its look or by a tag such as !!int."""
+    word = loader.construct_scalar(node)
+    if _tag(word) not in tags:
+        kind = tags[0].rpartition(":")[2]
+        raise ConstructorError(
+            problem=f"{word!r} does not read as !!{kind}", problem_mark=node.start_mark
+        )
+    return word
+
+
 def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
-    return _BOOLEANS[loader.construct_scalar(node)]
+    return _BOOLEANS[_word(loader, node, _BOOL)]
 
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node).replace("_", "").lower()
+    text = _word(loader, node, _INT).replace("_", "").lower()
     sign = -1 if text.startswith("-") else 1
     digits = text.lstrip("+-")
     if digits.startswith("0") and digits[1:].isdigit():
@@ -108,7 +119,10 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> int | float:
-    text = loader.construct_scalar(node).replace("_", "")
+    word = _word(loader, node, _FLOATING, _INT)
+    if _tag(word) == _INT:  # !!float 1
+        return _construct_int(loader, node)
+    text = word.replace("_", "")
     if _NOT_FINITE.fullmatch(text):
         raise ConstructorError(
             problem=f"{text} is not a number that JSON can hold", problem_mark=node.start_mark

@@ -137,8 +137,8 @@ def _environment(study: Study, trial: TrialRecord, run: Run) -> dict[str, str]:
         variables[names.parameter_variable(name)] = text
     if run.fidelity is not None:
         variables["PRIMO_FIDELITY"] = number_text(run.fidelity)
-    if run.resume_from is not None:
-        variables["PRIMO_RESUME_FROM"] = number_text(run.resume_from)
+        # 0 on the first rung: $(PRIMO_RESUME_FROM) in a command would stay as it stands otherwise.
+        variables["PRIMO_RESUME_FROM"] = number_text(run.resume_from or 0)
     if study.spec.checkpoints:
         # The study's UID: two studies may share a claim, and one may be made anew.
         variables["PRIMO_CHECKPOINT_DIR"] = posixpath.join(

@@ -117,9 +117,7 @@ def _mount_mistakes(at: str, mount: Mapping[str, Any]) -> Iterator[str]:
     # Two leading slashes are kept by normpath, and are one to Linux.
     normal = "/" + posixpath.normpath(path).lstrip("/")
     if f"{normal}/".startswith(f"{names.REPORT_MOUNT}/"):
-        yield (
-            f"{at}.mountPath: {path!r} is not outside {names.REPORT_MOUNT}, where the report is"
-        )
+        yield (f"{at}.mountPath: {path!r} is not outside {names.REPORT_MOUNT}, where the report is")
 
 
 def _expanded(at: str, container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

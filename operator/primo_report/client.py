@@ -36,7 +36,7 @@ def resume_from() -> int | float | None:
 
     A checkpoint may still be missing: then train from zero.
     """
-    return environment.number(environment.RESUME_FROM)
+    return environment.number(environment.RESUME_FROM) or None
 
 
 def checkpoint_dir() -> Path | None:

@@ -21,8 +21,8 @@ class Kube:
         config.load_kube_config(str(kubeconfig), client_configuration=found)
         self._url = found.host
         self._headers = {"Accept": "application/json"}
-        if token := found.api_key.get("authorization"):
-            self._headers["Authorization"] = token
+        for setting in found.auth_settings().values():
+            self._headers[setting["key"]] = setting["value"]
         self._pool = urllib3.PoolManager(
             ca_certs=found.ssl_ca_cert, cert_file=found.cert_file, key_file=found.key_file
         )

@@ -233,8 +233,8 @@ def _isolated(resource: Resource, new: Json, old: Json, subresource: str) -> Jso
         kept = {name: value for name, value in old.items() if name != "status"}
         return {**kept, "status": new["status"]} if "status" in new else kept
     result = {**new, "metadata": metadata.kept_metadata(new.get("metadata") or {}, old["metadata"])}
-    kept = ("status",) if resource.has_status else ()
-    for name in kept if subresource else kept + resource.strategy.protected:
+    fixed = ("status",) if resource.has_status else ()
+    for name in fixed if subresource else fixed + resource.strategy.protected:
         result.pop(name, None)
         if name in old:
             result[name] = old[name]

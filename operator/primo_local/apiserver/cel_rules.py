@@ -3,6 +3,7 @@
 import base64
 import binascii
 import datetime
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from primo_local.apiserver.objects import Json
 
 _OLD = re.compile(r"\boldSelf\b")
 _KEYWORDS = frozenset(
-    ["true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while"]
+    {"true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function"}
+    | {"if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while"}
 )
 _PREFIXES = {
     "FieldValueInvalid": 'Invalid value: "{kind}": ',
@@ -40,7 +42,7 @@ _MISSING = _Missing()
 
 
 def _is_sorted(values: list[Any]) -> bool:
-    return all(a <= b for a, b in zip(values, values[1:], strict=False))
+    return all(a <= b for a, b in itertools.pairwise(values))
 
 
 def _index_of(values: Any, wanted: Any, *start: int) -> int:

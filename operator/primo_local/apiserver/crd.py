@@ -164,11 +164,11 @@ def serve_definitions(registry: Registry) -> Any:
         if shelf != SHELF:
             return
         definition, before = event.record.obj, event.before
-        if before is not None and before.obj["spec"] == definition["spec"]:
-            if event.change is not Change.DELETED:
-                return
+        gone = event.change is Change.DELETED
+        if before is not None and before.obj["spec"] == definition["spec"] and not gone:
+            return
         registry.remove(definition["spec"]["group"], definition["spec"]["names"]["plural"])
-        if event.change is not Change.DELETED:
+        if not gone:
             registry.add(resources_of(definition))
 
     return changed
@@ -341,5 +341,8 @@ def _list_map(schema: Json, path: str) -> Iterator[Cause]:
             detail = "entries must all be names of item properties"
             yield invalid_value(f"{path}.x-kubernetes-list-map-keys", keys, detail)
         elif key not in (items.get("required") or ()) and "default" not in member:
-            detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
+            detail = (
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be "
+                "a required property"
+            )
             yield required(f"{path}.items.properties[{key}].default", detail)

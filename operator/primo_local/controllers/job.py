@@ -291,13 +291,19 @@ def _with(backoff: Backoff, job: Obj, ended: Sequence[Obj], now: datetime) -> Ba
 
 
 def ended_at(pod: Obj) -> datetime | None:
-    """When the last container of a pod ended; None if its status does not say."""
+    """When the last container of a pod ended, or its deletion was asked for; None if unknown."""
     ends = [
         state["terminated"]["finishedAt"]
         for state in _states(pod)
         if (state.get("terminated") or {}).get("finishedAt")
     ]
-    return max((parse_timestamp(end) for end in ends), default=None)
+    if ends:
+        return max(parse_timestamp(end) for end in ends)
+    if deleted := pod["metadata"].get("deletionTimestamp"):
+        # It names the end of the grace period.
+        grace_s = pod["metadata"].get("deletionGracePeriodSeconds") or 0
+        return parse_timestamp(deleted) - timedelta(seconds=grace_s)
+    return None
 
 
 def _states(pod: Obj) -> Iterator[Obj]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from primo_local.apiserver.clock import parse_timestamp, utc_now
 from primo_local.client import Obj
@@ -60,7 +61,7 @@ class KubeletServer:
             await self._runner.cleanup()
 
     @web.middleware
-    async def _authorise(self, request: web.Request, handler: "web.Handler") -> web.StreamResponse:
+    async def _authorise(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             raise web.HTTPUnauthorized

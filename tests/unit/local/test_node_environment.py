@@ -122,7 +122,10 @@ def test_a_field_that_may_not_be_referred_to_is_named() -> None:
 def test_a_resource_reference_gives_units_of_its_divisor(
     reference: dict[str, str], value: str
 ) -> None:
-    container = {"name": "main", "env": [{"name": "R", "valueFrom": {"resourceFieldRef": reference}}]}
+    container = {
+        "name": "main",
+        "env": [{"name": "R", "valueFrom": {"resourceFieldRef": reference}}],
+    }
     assert variables_of(container, POD, sources()) == {"R": value}
 
 

@@ -28,11 +28,7 @@ def _pod_status(obj: Json, _: datetime.datetime) -> str:
     """One word for where the pod is, as kubectl prints it."""
     status = obj.get("status") or {}
     word = status.get("reason") or status.get("phase") or "Unknown"
-    initializing = _init_status(obj)
-    if initializing:
-        word = initializing
-    else:
-        word = _containers_status(obj, word)
+    word = _init_status(obj) or _containers_status(obj, word)
     if is_deleting(obj):
         return "Unknown" if status.get("reason") == "NodeLost" else "Terminating"
     return word
@@ -131,7 +127,7 @@ class PodStrategy(Strategy):
         field_column("IP", "status", "podIP", priority=1),
         field_column("Node", "spec", "nodeName", priority=1),
         field_column("Nominated Node", "status", "nominatedNodeName", priority=1),
-        Column("Readiness Gates", lambda obj, _: "<none>", priority=1),
+        field_column("Readiness Gates", "spec", "readinessGates", priority=1),
     )
 
     def defaulted(self, obj: Json) -> Json:

@@ -38,6 +38,7 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _FILE_MODE = 0o644
 _WITH_MODE = ("configMap", "secret", "projected", "downwardAPI")
 _CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
+_STANDARD = ("cpu", "memory", "ephemeral-storage")
 _CHOICES = {
     "restartPolicy": ("Always", "OnFailure", "Never"),
     "dnsPolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
@@ -201,7 +202,10 @@ def _environment(variable: Json, path: str) -> Iterator[Cause]:
         detail = "may not be specified when `value` is not empty"
         yield invalid_value(f"{path}.valueFrom", "", detail)
     if len(source) != 1:
-        detail = "must specify exactly one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
+        detail = (
+            "must specify exactly one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` "
+            "or `secretKeyRef`"
+        )
         yield invalid_value(f"{path}.valueFrom", "", detail)
 
 
@@ -257,10 +261,9 @@ def _amount(name: str, amount: str, path: str) -> Iterator[Cause]:
         yield invalid_value(f"{path}[{name}]", amount, "must be greater than or equal to 0")
     if is_extended(name) and value.denominator != 1:
         yield invalid_value(f"{path}[{name}]", amount, "must be an integer")
-    if "/" not in name and name not in ("cpu", "memory", "ephemeral-storage"):
-        if not name.startswith("hugepages-"):
-            detail = "must be a standard resource type or fully qualified"
-            yield invalid_value(f"{path}[{name}]", name, detail)
+    if "/" not in name and not name.startswith("hugepages-") and name not in _STANDARD:
+        detail = "must be a standard resource type or fully qualified"
+        yield invalid_value(f"{path}[{name}]", name, detail)
 
 
 def is_extended(name: str) -> bool:
