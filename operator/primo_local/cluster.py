@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -131,7 +132,6 @@ class LocalCluster:
         state_dir = state_dir.resolve()
         (state_dir / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
         state_dir.chmod(0o700)  # it holds keys, and the API server runs what it is told
-        (state_dir / "kubeconfig").unlink(missing_ok=True)
         cluster = cls(state_dir, [])
         deadline = time.monotonic() + timeout_s
         try:
@@ -170,9 +170,11 @@ class LocalCluster:
         self.stop()
 
     def _start_api_server(self, deadline: float) -> None:
-        arguments = ["primo_local.apiserver", "--state-dir", str(self.state_dir)]
-        self._run("apiserver", arguments)
-        self._wait(self.kubeconfig, deadline)
+        # The kubeconfig of an earlier run stays: the server finds its port there, and if one still
+        # runs here, it is that one's. It is written anew once the new server serves.
+        earlier = _written_at(self.kubeconfig)
+        self._run("apiserver", ["primo_local.apiserver", "--state-dir", str(self.state_dir)])
+        self._wait(lambda: _written_at(self.kubeconfig) != earlier, deadline)
 
     def _start_node(self, gpus: int, workdir: Path, job_backoff_s: float, deadline: float) -> None:
         ready = self.state_dir / "node" / "ready"
@@ -181,16 +183,16 @@ class LocalCluster:
         arguments += ["--gpus", str(gpus), "--workdir", str(workdir)]
         arguments += ["--job-backoff-s", str(job_backoff_s)]
         self._run("node", arguments)
-        self._wait(ready, deadline)
+        self._wait(ready.exists, deadline)
 
     def _run(self, name: str, arguments: list[str]) -> None:
         log = self.state_dir / "logs" / f"{name}.log"
         self._programs.append(Program(name, arguments, log))
 
-    def _wait(self, sign: Path, deadline: float) -> None:
-        """Until the newest program has written the file that says it serves."""
+    def _wait(self, serves: Callable[[], bool], deadline: float) -> None:
+        """Until the newest program shows that it serves."""
         program = self._programs[-1]
-        while not sign.exists():
+        while not serves():
             self.check()
             if time.monotonic() > deadline:
                 raise ClusterStartError(
@@ -198,3 +200,10 @@ class LocalCluster:
                     f"{program.last_lines()}"
                 )
             time.sleep(LOOK_AGAIN_S)
+
+
+def _written_at(file: Path) -> int | None:
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

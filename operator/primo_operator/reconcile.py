@@ -476,7 +476,7 @@ class Reconciler:
             self.cluster.notify(Notice(study, reason, message, warning))
 
     def _notify_transition(self, key: Key, before: Object, after: Object) -> None:
-        if before.get("phase") == after["phase"]:
+        if after["phase"] in (before.get("phase"), "Pending"):
             return
         wanted = after["phase"] if after["phase"] in ("Completed", "Failed") else "Running"
         condition = next((c for c in after["conditions"] if c["type"] == wanted), None)

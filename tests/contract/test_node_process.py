@@ -13,7 +13,7 @@ from primo_local.cluster import ClusterStartError, LocalCluster
 from support.kube import until
 from support.local_cluster import (
     FOR_EVER,
-    Space,
+    Namespace,
     condition,
     ended,
     kill_program,
@@ -30,46 +30,46 @@ SCRIPT = f"(setsid setsid {FOR_EVER} &) ; echo up; {FOR_EVER}"
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Iterator[LocalCluster]:
+def running(tmp_path: Path) -> Iterator[LocalCluster]:
     with LocalCluster.start(tmp_path / "state", workdir=tmp_path) as cluster:
         yield cluster
 
 
-def run_marked(cluster: LocalCluster) -> tuple[Space, str]:
+def run_marked(cluster: LocalCluster) -> tuple[Namespace, str]:
     """A running pod, and the text by which its processes are known."""
     value = str(cluster.state_dir)
     mark = {"env": [{"name": "MARK", "value": value}]}
-    space = Space(cluster, "default")
-    space.run_pod("p", shell(SCRIPT, **mark), initContainers=[sidecar(**mark)])
-    space.wait_said("p", "up")
+    ns = Namespace(cluster, "default")
+    ns.run_pod("p", shell(SCRIPT, **mark), initContainers=[sidecar(**mark)])
+    ns.wait_said("p", "up")
     until(lambda: len(processes(f"MARK={value}")) >= 4, "the pod's processes")
-    return space, f"MARK={value}"
+    return ns, f"MARK={value}"
 
 
-def test_stopping_a_cluster_ends_all_of_it(local: LocalCluster) -> None:
-    _, mark = run_marked(local)
-    local.stop()
+def test_stopping_a_cluster_ends_all_of_it(running: LocalCluster) -> None:
+    _, mark = run_marked(running)
+    running.stop()
     assert processes(mark) == set()
-    assert processes(str(local.state_dir), "cmdline") == set()
-    local.stop()
+    assert processes(str(running.state_dir), "cmdline") == set()
+    running.stop()
 
 
-def test_a_killed_node_takes_its_containers_along(local: LocalCluster) -> None:
-    _, mark = run_marked(local)
-    kill_program(local, "primo_local.node")
+def test_a_killed_node_takes_its_containers_along(running: LocalCluster) -> None:
+    _, mark = run_marked(running)
+    kill_program(running, "primo_local.node")
     until(lambda: not processes(mark), "all its processes have ended")
     with pytest.raises(ClusterStartError, match="the cluster's node has ended"):
-        until(lambda: bool(local.check()), "the end is noticed")
+        until(lambda: bool(running.check()), "the end is noticed")
 
 
-def test_a_node_that_starts_anew_gives_up_the_pods_it_had(local: LocalCluster) -> None:
-    space, mark = run_marked(local)
-    kill_program(local, "primo_local.node")
+def test_a_node_that_starts_anew_gives_up_the_pods_it_had(running: LocalCluster) -> None:
+    ns, mark = run_marked(running)
+    kill_program(running, "primo_local.node")
     until(lambda: not processes(mark), "all its processes have ended")
-    words = [sys.executable, "-m", "primo_local.node", "--state-dir", str(local.state_dir)]
+    words = [sys.executable, "-m", "primo_local.node", "--state-dir", str(running.state_dir)]
     with subprocess.Popen(words) as node:
         try:
-            pod = space.wait_phase("p", "Failed")
+            pod = ns.wait_phase("p", "Failed")
         finally:
             node.terminate()
     assert pod["status"]["reason"] == "NodeLost"
@@ -111,4 +111,4 @@ def test_a_cluster_starts_again_in_the_same_place(tmp_path: Path) -> None:
         before = first.kubeconfig.read_text()
     with LocalCluster.start(tmp_path) as second:
         assert second.kubeconfig.read_text() == before
-        assert Space(second, "default").items("pods") == []
+        assert Namespace(second, "default").items("pods") == []

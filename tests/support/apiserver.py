@@ -69,8 +69,14 @@ class Wire(Kube):
         self, method: str, path: str, headers: dict[str, str] | None = None, **query: str
     ) -> urllib3.BaseHTTPResponse:
         return self._pool.request(
-            method, self._url + path, fields=query, headers={**self._headers, **(headers or {})}
+            method, self._url + path, fields=query, headers=self._with(headers or {})
         )
+
+    def _with(self, headers: dict[str, str]) -> urllib3.HTTPHeaderDict:
+        merged = urllib3.HTTPHeaderDict(self._headers)
+        for name, value in headers.items():
+            merged[name] = value  # whatever the case of its letters
+        return merged
 
     def warned(self, path: str, body: Obj, **query: str) -> tuple[Obj, list[str]]:
         """Create an object; what it became, and the warnings beside it."""
@@ -88,7 +94,7 @@ class Wire(Kube):
             "GET",
             self._url + path,
             fields={"watch": "true", "timeoutSeconds": "10", **query},
-            headers={**self._headers, "Accept": accept},
+            headers=self._with({"Accept": accept}),
             preload_content=False,
         )
         assert reply.status == 200, reply.read()

@@ -24,9 +24,7 @@ needs_proc = pytest.mark.skipif(
 # Long enough that a wait is never what ends it: tests end what they start.
 FOR_EVER = "sleep 3600"
 # Ends when told to, after it has said something.
-SIDECAR = (
-    'trap "printf final >/dev/termination-log; exit 0" TERM; while :; do sleep 0.05; done'
-)
+SIDECAR = 'trap "printf final >/dev/termination-log; exit 0" TERM; while :; do sleep 0.05; done'
 
 
 def shell(script: str, name: str = "main", **fields: Any) -> Obj:
@@ -47,7 +45,7 @@ def gpus(count: int) -> Obj:
     return {"limits": {"nvidia.com/gpu": str(count)}}
 
 
-class Space:
+class Namespace:
     """A namespace of a test's own."""
 
     def __init__(self, cluster: LocalCluster, name: str) -> None:
@@ -69,9 +67,7 @@ class Space:
     def run_pod(self, name: str, *containers: Obj, **spec: Any) -> Obj:
         return self.create("pods", name, spec=pod_spec(*containers, **spec))
 
-    def run_job(
-        self, name: str, *containers: Obj, job: Obj | None = None, **spec: Any
-    ) -> Obj:
+    def run_job(self, name: str, *containers: Obj, job: Obj | None = None, **spec: Any) -> Obj:
         template = {"spec": pod_spec(*containers, **spec)}
         return self.create(
             "jobs", name, spec={"backoffLimit": 0, "template": template, **(job or {})}
@@ -190,18 +186,18 @@ _numbers = itertools.count()
 
 
 @contextlib.contextmanager
-def space_in(cluster: LocalCluster) -> Iterator[Space]:
+def namespace_in(cluster: LocalCluster) -> Iterator[Namespace]:
     """A new namespace; at the end it goes, and every pod in it."""
     name = f"test-{next(_numbers)}"
-    space = Space(cluster, name)
-    status, made = space.kube("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    ns = Namespace(cluster, name)
+    status, made = ns.kube("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     assert status == 201, made
-    yield space
-    for pod in space.items("pods"):
-        space.kube("DELETE", space.path("pods", pod["metadata"]["name"]), {"gracePeriodSeconds": 1})
-    space.kube("DELETE", f"/api/v1/namespaces/{name}")
+    yield ns
+    for pod in ns.items("pods"):
+        ns.kube("DELETE", ns.path("pods", pod["metadata"]["name"]), {"gracePeriodSeconds": 1})
+    ns.kube("DELETE", f"/api/v1/namespaces/{name}")
     gone = f"the namespace {name} is gone"
-    until(lambda: space.kube("GET", f"/api/v1/namespaces/{name}")[0] == 404, gone)
+    until(lambda: ns.kube("GET", f"/api/v1/namespaces/{name}")[0] == 404, gone)
 
 
 def processes(mark: str, where: str = "environ") -> set[int]:

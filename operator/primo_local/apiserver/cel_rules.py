@@ -97,12 +97,13 @@ class Rule:
     field_path: str
     optional_old: bool
 
-    @property
-    def is_transition(self) -> bool:
-        return bool(_OLD.search(self.text))
+    def applies(self, value: Any, old: Any) -> bool:
+        if _OLD.search(self.text):
+            return old is not _MISSING or self.optional_old
+        # As on a real server, what is not changed need not obey newer rules.
+        return old is _MISSING or bool(value != old)
 
-    def cause(self, variables: Json, path: str, kind: str) -> Cause | None:
-        context = cel.Context(variables=variables, functions=_FUNCTIONS)
+    def cause(self, context: Any, path: str, kind: str) -> Cause | None:
         try:
             passed = _program(self.text).execute(context)
         except _EVALUATION_ERRORS as error:
@@ -180,17 +181,17 @@ class RuleTree:
                 yield from self.items._visit(each, self._old_item(each, old), f"{path}[{index}]")
 
     def _own(self, value: Any, old: Any, path: str) -> Iterator[Cause]:
-        kind = self.schema.get("type", "object")
+        applying = [rule for rule in self.rules if rule.applies(value, old)]
+        if not applying:
+            return
         variables = {"self": _cel_value(self.schema, value)}
         if old is not _MISSING:
             variables["oldSelf"] = _cel_value(self.schema, old)
-        for rule in self.rules:
-            if rule.is_transition:
-                applies = old is not _MISSING or rule.optional_old
-            else:
-                # As on a real server, what is not changed need not obey newer rules.
-                applies = old is _MISSING or value != old
-            if applies and (cause := rule.cause(variables, path, kind)):
+        # One for all rules of a node: making it is dearer than evaluating a rule.
+        context = cel.Context(variables=variables, functions=_FUNCTIONS)
+        kind = self.schema.get("type", "object")
+        for rule in applying:
+            if cause := rule.cause(context, path, kind):
                 yield cause
 
     def _members(self, value: Json, old: Json, path: str) -> Iterator[Cause]:

@@ -72,21 +72,18 @@ def parse(words: list[str]) -> Arguments:
 
 async def serve(arguments: Arguments, stop: asyncio.Event) -> None:
     """Until told to stop; then every container has ended."""
-    async with Client(Kubeconfig.load(arguments.kubeconfig)) as client:
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(part)
-                for part in (_controllers(client, arguments) if arguments.controllers else [])
-            ]
-            agent, server, parts = await _node(client, arguments)
-            tasks += [group.create_task(part) for part in parts]
-            await stop.wait()
-            log.info("stopping")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(agent.shut_down(), SHUTDOWN_AT_MOST_S)
-            await server.stop()
-            for task in tasks:
-                task.cancel()
+    config = Kubeconfig.load(arguments.kubeconfig)
+    async with Client(config) as client, asyncio.TaskGroup() as group:
+        parts = _controllers(client, arguments) if arguments.controllers else []
+        agent, server, node_parts = await _node(client, arguments)
+        tasks = [group.create_task(part) for part in (*parts, *node_parts)]
+        await stop.wait()
+        log.info("stopping")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(agent.shut_down(), SHUTDOWN_AT_MOST_S)
+        await server.stop()
+        for task in tasks:
+            task.cancel()
 
 
 def _controllers(client: Client, arguments: Arguments) -> list[Coroutine[Any, Any, None]]:
@@ -134,7 +131,7 @@ async def _node(
 async def _show_ready(registration: Registration, sign: Path) -> None:
     """The supervisor waits for this file."""
     await registration.registered.wait()
-    sign.touch()
+    await asyncio.to_thread(sign.touch)
 
 
 def become_subreaper() -> None:

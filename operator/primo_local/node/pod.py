@@ -103,7 +103,8 @@ class Pod:
         self._override: Override | None = None
         self._sandbox = False
         self._over = False
-        self._ending = asyncio.Event()
+        self._ending = asyncio.Event()  # the containers are to stop
+        self._unwanted = asyncio.Event()  # the object is being deleted, or gone
         self._removed = asyncio.Event()
         self._settled = asyncio.Event()  # nothing runs, and the last status is written
         self._deadline: Deadline | None = None
@@ -120,11 +121,13 @@ class Pod:
         self._object = pod
         meta = pod["metadata"]
         if meta.get("deletionTimestamp"):
+            self._unwanted.set()
             self._end(max(float(meta.get("deletionGracePeriodSeconds") or 0), LEAST_GRACE_S))
 
     def removed(self) -> None:
         """The object is gone, by force if we had not finished."""
         self._removed.set()
+        self._unwanted.set()
         self._end(LEAST_GRACE_S)
 
     async def run(self) -> None:
@@ -379,10 +382,9 @@ class Pod:
     async def _await_removal(self) -> None:
         """Confirm a deletion once nothing runs, and clean up when the object has gone."""
         self._settled.set()
-        await self._ending.wait()
+        await self._unwanted.wait()
         while not self._removed.is_set():
-            if self._object["metadata"].get("deletionTimestamp"):
-                await self._confirm_deletion()
+            await self._confirm_deletion()
             # Finalizers of others may keep the object; its going will be told.
             await first_of(self._removed.wait(), asyncio.sleep(10 * RETRY_S))
         await asyncio.to_thread(volumes.remove, self._directory)

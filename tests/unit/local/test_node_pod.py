@@ -97,9 +97,11 @@ class Node:
             settings=Settings(backoff=backoff, usage_period_s=0.05),
         )
         self.pod = Pod(self.host, self.object)
+        self.asked_to_delete = False
         self.directory = tmp_path / "pods" / "uid-1"
 
     def delete(self, grace_s: int = 5) -> None:
+        self.asked_to_delete = True
         meta = {
             **self.object["metadata"],
             "deletionTimestamp": "2026-01-01T00:00:00Z",
@@ -113,7 +115,7 @@ class Node:
             life = asyncio.create_task(self.pod.run_lost() if lost else self.pod.run())
             try:
                 await story(self)
-                if not self.pod._ending.is_set():
+                if not self.asked_to_delete:
                     self.delete(grace_s=1)
                 await asyncio.wait_for(self.server.deleted.wait(), DEADLINE_S)
                 self.pod.removed()

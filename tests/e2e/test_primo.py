@@ -1,0 +1,106 @@
+"""`primo` as a user types it: to the end, interrupted, and with a mistake in the manifest."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.cluster import eventually, study
+from support.kubectl import kubectl
+
+pytestmark = pytest.mark.cluster
+TRIALS = Path(__file__).parents[1] / "integration"
+
+
+def manifest(folder: Path, **fields: object) -> Path:
+    path = folder / "study.json"
+    path.write_text(json.dumps(study("small", **fields)))
+    return path
+
+
+def primo(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "primo_cli", *arguments, "--state-dir", str(folder / "state")],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def processes(folder: Path) -> list[str]:
+    """Command lines that name the state folder: servers, node and trials alike."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in words and int(path.name) != os.getpid():
+            found.append(
+                words.split(b"\0\0")[0].replace(b"\0", b" ").decode(errors="replace")[:200]
+            )
+    return found
+
+
+def test_a_study_runs_to_its_front_and_its_picture(tmp_path: Path) -> None:
+    given = manifest(tmp_path)
+    running = primo(tmp_path, "run", "-f", str(given), "--workdir", str(TRIALS))
+    output, _ = running.communicate(timeout=240)
+    assert running.returncode == 0, output
+    assert "Pareto front" in output
+    assert "Completed: BudgetExhausted" in output
+    assert (tmp_path / "small.front.png").read_bytes().startswith(b"\x89PNG")
+    eventually(lambda: not processes(tmp_path / "state"), "no process is left")
+
+
+def test_an_interrupt_leaves_nothing_running(tmp_path: Path) -> None:
+    endless = [{"name": "mode", "categorical": {"choices": ["slow", "sloth"]}}]
+    given = manifest(tmp_path, parameters=endless)
+    running = primo(tmp_path, "run", "-f", str(given), "--workdir", str(TRIALS))
+    kubeconfig = tmp_path / "state" / "kubeconfig"
+    eventually(lambda: kubeconfig.exists(), "the cluster is up")
+
+    def a_pod_runs() -> bool:
+        pods = kubectl(
+            kubeconfig,
+            "get",
+            "pods",
+            "--field-selector=status.phase=Running",
+            "-o",
+            "name",
+            check=False,
+        )
+        return bool(pods.strip())
+
+    eventually(a_pod_runs, "a trial runs")
+    running.send_signal(signal.SIGINT)
+    output, _ = running.communicate(timeout=60)
+    assert running.returncode == 130, output
+    eventually(lambda: not processes(tmp_path / "state"), "no process is left")
+
+
+def test_up_says_how_to_use_it_and_ends_when_told(tmp_path: Path) -> None:
+    running = primo(tmp_path, "up")
+    assert running.stdout
+    line = next(line for line in running.stdout if line.startswith("export KUBECONFIG="))
+    kubeconfig = Path(line.strip().partition("=")[2])
+    assert kubeconfig.stat().st_mode & 0o077 == 0
+    assert "primostudies" in kubectl(kubeconfig, "api-resources")
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert running.returncode == 0
+    eventually(lambda: not processes(tmp_path / "state"), "no process is left")
+
+
+def test_a_mistake_is_told_before_anything_starts(tmp_path: Path) -> None:
+    given = manifest(tmp_path, parameters=[{"name": "x", "float": {"min": 2, "max": 1}}])
+    running = primo(tmp_path, "run", "-f", str(given))
+    output, _ = running.communicate(timeout=60)
+    assert running.returncode == 2
+    assert "spec.parameters[0].float.min: 2.0 is not below max, 1.0" in output
+    assert not (tmp_path / "state").exists()
