@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from primo_cli.kube import Kube
-from primo_cli.view import front_table, study_view
+from primo_cli.view import front_table, one_line, study_view
 from primo_operator.manifest_files import load_all
 from primo_operator.templates import template_mistakes
 from primo_optimizer import InvalidSpecError
@@ -98,7 +98,7 @@ def _watch(
     kube: Kube, name: str, namespace: str, check: Callable[[], None], console: Console
 ) -> tuple[Manifest, list[Manifest]]:
     """Show the study until it has ended."""
-    began = time.monotonic()
+    began, told = time.monotonic(), ""
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
             check()
@@ -107,6 +107,9 @@ def _watch(
                 raise InvalidSpecError(f"PriMOStudy {name}: was deleted while it ran")
             trials = list(kube.trials(name, namespace))
             live.update(study_view(study, trials, time.monotonic() - began))
+            if not console.is_terminal and (line := one_line(study)) != told:
+                told = line
+                console.print(line)
             if (study.get("status") or {}).get("phase") in ("Completed", "Failed"):
                 return study, trials
             time.sleep(POLL_S)

@@ -38,6 +38,15 @@ def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> Ren
     return Group(head, _running(trials))
 
 
+def one_line(study: Object) -> str:
+    """Where it stands, for a log."""
+    status = study.get("status") or {}
+    words = [status.get("phase") or "Pending", f"trials {status.get('progress') or '0'}"]
+    if status.get("frontSize"):
+        words.append(f"front {status['frontSize']}, hypervolume {status['hypervolumeText']}")
+    return ", ".join(words)
+
+
 def front_table(study: Object, trials: Sequence[Object]) -> RenderableType:
     """The front, a row a trial: objective values and configuration."""
     front = (study.get("status") or {}).get("front") or ()

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
-from primo_local.client import ClientError, ConflictError
+from primo_local.client import ClientError, ConflictError, NotFoundError
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class WorkQueue(Generic[K]):
             self._working.add(key)
             try:
                 await work(key)
-            except ConflictError:
+            except (ConflictError, NotFoundError):
                 self._retry(key)  # we acted on an old view; the new one is on its way
             except ClientError as error:
                 log.warning("will try again", extra={"key": key, "error": str(error)})

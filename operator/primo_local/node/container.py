@@ -192,6 +192,9 @@ class Container:
         except (ConfigError, ClientError) as error:
             self._wait_for("CreateContainerConfigError", str(error))
             return None
+        except OSError as error:  # a full disk, for one
+            self._wait_for("CreateContainerError", str(error))
+            return None
         container_id = f"process://{self.pod_uid}/{self.name}/{attempt}"
         self.restarts = attempt
         try:
