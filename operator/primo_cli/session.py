@@ -91,5 +91,3 @@ def stop_process(process: "subprocess.Popen[bytes]") -> None:
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
-
-

@@ -27,16 +27,19 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with LocalCluster.start(
-            arguments.state_dir, gpus=arguments.gpus, workdir=arguments.workdir
-        ) as cluster:
+        with (
+            LocalCluster.start(
+                arguments.state_dir, gpus=arguments.gpus, workdir=arguments.workdir
+            ) as cluster,
+            # An exception, no flag: an Event set in a handler can deadlock with its own wait.
+            contextlib.suppress(KeyboardInterrupt),
+        ):
             path = shlex.quote(str(cluster.kubeconfig))
             sys.stdout.write(f"export KUBECONFIG={path}\n")
             sys.stdout.flush()
-            with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    cluster.check()
-                    time.sleep(LOOK_AGAIN_S)
+            while True:
+                cluster.check()
+                time.sleep(LOOK_AGAIN_S)
     except ClusterStartError as error:
         sys.stderr.write(f"{error}\n")
         return 1

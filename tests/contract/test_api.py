@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
 
 from support.apiserver import (
     CONFIG_MAPS,
@@ -325,7 +324,6 @@ def test_a_lease_changes_hands_once_for_a_version(wire: Wire, space: str) -> Non
 
 def test_a_list_is_cut_from_one_snapshot(wire: Wire, space: str) -> None:
     path = CONFIG_MAPS.format(space)
-    present = set(wire.names(path))
     for name in ("a1", "a2", "a3"):
         wire.make(path, config_map(name, labels={"cut": "here"}))
     query = {"labelSelector": "cut=here"}
@@ -334,7 +332,6 @@ def test_a_list_is_cut_from_one_snapshot(wire: Wire, space: str) -> None:
     _, second = wire("GET", path, limit="2", **query, **{"continue": first["metadata"]["continue"]})
     names = [each["metadata"]["name"] for each in first["items"] + second["items"]]
     assert names == ["a1", "a2", "a3"]
-    assert "a4" not in present
     assert "continue" not in second["metadata"]
 
 
@@ -479,7 +476,7 @@ def test_an_event_is_seen_through_both_groups(wire: Wire, space: str) -> None:
     assert (newer["regarding"]["name"], newer["note"]) == ("w", "red now")
 
 
-def test_a_definition_whose_rule_cannot_be_read_is_refused(wire: Wire, local: object) -> None:
+def test_a_definition_whose_rule_cannot_be_read_is_refused(wire: Wire) -> None:
     schema = {"type": "object", "x-kubernetes-validations": [{"rule": "self.("}]}
     version = {
         "name": "v1",
@@ -527,12 +524,15 @@ def test_a_name_that_is_made_to_lead_here_is_refused(wire: Wire, path: str) -> N
 
 @pytest.mark.usefixtures("local")
 def test_other_hosts_pages_get_no_leave_to_read(wire: Wire) -> None:
-    reply: urllib3.BaseHTTPResponse = wire.raw("GET", "/version", {"Origin": "https://evil.example"})
+    reply = wire.raw("GET", "/version", {"Origin": "https://evil.example"})
     assert "Access-Control-Allow-Origin" not in reply.headers
 
 
-def test_a_body_that_is_too_large_is_refused(wire: Wire, space: str, local: Any) -> None:
-    code, refusal = wire("POST", CONFIG_MAPS.format(space), config_map("big", {"a": "x" * 4_000_000}))
+@pytest.mark.usefixtures("local")
+def test_a_body_that_is_too_large_is_refused(wire: Wire, space: str) -> None:
+    code, refusal = wire(
+        "POST", CONFIG_MAPS.format(space), config_map("big", {"a": "x" * 4_000_000})
+    )
     assert (code, refusal["reason"]) == (413, "RequestEntityTooLarge")
 
 

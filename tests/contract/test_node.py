@@ -344,6 +344,17 @@ def test_a_deaf_container_is_killed_after_the_grace_period(ns: Namespace) -> Non
     assert ended(last)["exitCode"] == 137
 
 
+def test_an_evicted_pod_shows_that_it_was_disrupted(ns: Namespace) -> None:
+    ns.run_pod("p", shell(FOR_EVER))
+    version = ns.wait_phase("p", "Running")["metadata"]["resourceVersion"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
+    status, answer = ns.kube("POST", ns.path("pods", "p", "eviction"), eviction)
+    assert status == 201, answer
+    _, last = ns.watch_pods(version, "DELETED")[-1]
+    assert condition(last, "DisruptionTarget")["reason"] == "EvictionByEvictionAPI"
+    assert ended(last)["exitCode"] == 143
+
+
 @needs_proc
 def test_nothing_of_a_deleted_pod_goes_on_running(ns: Namespace) -> None:
     mark = f"MARK={ns.name}-{os.getpid()}"

@@ -42,6 +42,7 @@ def run_marked(cluster: LocalCluster) -> tuple[Namespace, str]:
     ns = Namespace(cluster, "default")
     ns.run_pod("p", shell(SCRIPT, **mark), initContainers=[sidecar(**mark)])
     ns.wait_said("p", "up")
+    ns.wait_condition("pods", "p", "Ready")  # and the API knows that it runs
     until(lambda: len(processes(f"MARK={value}")) >= 4, "the pod's processes")
     return ns, f"MARK={value}"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from primo_local.cluster import LocalCluster
 
 from primo_cli.kube import Kube, KubeError
+from primo_local.cluster import LocalCluster
 from support.cluster import Operator, eventually, study
 from support.kubectl import kubectl
 

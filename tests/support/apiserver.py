@@ -15,8 +15,11 @@ from support.kube import Kube, until
 Obj = dict[str, Any]
 
 GROUP_VERSION = "contract.example.com/v1"
-PODS, CONFIG_MAPS = "/api/v1/namespaces/{}/pods", "/api/v1/namespaces/{}/configmaps"
-JOBS, WIDGETS = "/apis/batch/v1/namespaces/{}/jobs", f"/apis/{GROUP_VERSION}/namespaces/{{}}/widgets"
+# Paths, to be formatted with a namespace.
+CONFIG_MAPS = "/api/v1/namespaces/{}/configmaps"
+JOBS = "/apis/batch/v1/namespaces/{}/jobs"
+PODS = "/api/v1/namespaces/{}/pods"
+WIDGETS = f"/apis/{GROUP_VERSION}/namespaces/{{}}/widgets"
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 

@@ -15,6 +15,7 @@ from primo_local.apiserver.errors import (
     invalid,
     invalid_value,
     not_found,
+    required,
     stale,
 )
 from primo_local.apiserver.objects import Json, Key, dig, is_deleting
@@ -70,6 +71,9 @@ class Api:
         if resource.has_status and not resource.strategy.status_on_create:
             obj.pop("status", None)
         obj = resource.strategy.to_storage(self._decoded(resource, name, obj, options))
+        if not name:  # the kinds' own hooks rely on it
+            cause = required("metadata.name", "name or generateName is required")
+            raise invalid(resource, "", [cause])
         obj = resource.strategy.prepared_create(resource.strategy.defaulted(obj))
         self._validated(resource, obj, None)
         options.warnings.extend(resource.strategy.create_warnings(obj))
@@ -122,6 +126,8 @@ class Api:
         return self.store.put(resource.shelf, key, new)
 
     def _check_kind(self, resource: Resource, obj: Json) -> None:
+        if not isinstance(obj.get("metadata", {}), dict):
+            raise bad_request("metadata: must be an object")
         given = (obj.get("apiVersion"), obj.get("kind"))
         expected = (resource.api_version, resource.kind)
         if any(a is not None and a != b for a, b in zip(given, expected, strict=True)):

@@ -85,11 +85,9 @@ def generated_name(base: str) -> str:
 
 
 def validate_metadata(metadata: Json, name_rule: NameRule) -> list[Cause]:
-    name = metadata.get("name") or ""
+    name = metadata["name"]
     causes = []
-    if not name:
-        causes.append(required("metadata.name", "name or generateName is required"))
-    elif problem := name_rule(name):
+    if problem := name_rule(name):
         causes.append(invalid_value("metadata.name", name, problem))
     causes += validate_labels(metadata.get("labels") or {}, "metadata.labels")
     causes += _annotations(metadata.get("annotations") or {})

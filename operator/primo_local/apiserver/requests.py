@@ -113,8 +113,8 @@ async def read_object(request: web.Request) -> Json:
             "the body of the request was in an unknown format - accepted media types include: "
             "application/json, application/yaml"
         )
-    if not isinstance(value, dict):
-        raise bad_request("the body of the request is not an object")
+    if not isinstance(value, dict) or not isinstance(value.get("metadata") or {}, dict):
+        raise bad_request("the body of the request is not an object with metadata")
     return value
 
 

@@ -51,7 +51,13 @@ async def serve(tls: ssl.SSLContext, access: NodeAccess, port: int = 0) -> Async
     api = new_api()
     collector, lifecycle = GarbageCollector(api), Lifecycle(api)
     application = HttpApi(api, access).application()
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        shutdown_timeout=_SHUTDOWN_S,
+        # A watch of a quiet kind would not notice for half an hour that its client has gone.
+        handler_cancellation=True,
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls)

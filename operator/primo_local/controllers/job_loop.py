@@ -19,22 +19,20 @@ from primo_local.client import (
 )
 from primo_local.controllers.events import Recorder, Severity
 from primo_local.controllers.job import (
-    TRACKING,
     Action,
-    Backoff,
     BackoffSettings,
     CreatePods,
     DeleteJob,
     DeletePod,
     DropFinalizer,
     SetStatus,
-    Tell,
     controller_of,
-    is_tracked,
     pod_of,
     sync,
 )
+from primo_local.controllers.job_status import Tell
 from primo_local.controllers.queue import WorkQueue
+from primo_local.controllers.tally import TRACKING, Backoff, is_tracked
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +61,8 @@ class JobController:
         self._recorder = recorder
         self._settings = settings or BackoffSettings()
         self._queue: WorkQueue[Key] = WorkQueue()
-        self._by_owner: dict[str, dict[Key, Obj]] = defaultdict(dict)  # uid of the Job -> pods
+        # By the owner's name, not its uid: of one name there may be pods of a Job that is gone.
+        self._pods_of: dict[Key, dict[Key, Obj]] = defaultdict(dict)
         self._backoff: dict[str, Backoff] = {}  # by the Job's uid
         jobs.on_change(self._job_changed)
         pods.on_change(self._pod_changed)
@@ -86,43 +85,36 @@ class JobController:
         owner = controller_of(pod)
         if owner is None:
             return
-        siblings = self._by_owner[owner["uid"]]
+        key = pod["metadata"]["namespace"], owner["name"]
+        siblings = self._pods_of[key]
         if after is None:
             siblings.pop(key_of(pod), None)
             if not siblings:
-                del self._by_owner[owner["uid"]]
+                del self._pods_of[key]
         else:
             siblings[key_of(pod)] = after
-        self._queue.add((pod["metadata"]["namespace"], owner["name"]))
+        self._queue.add(key)
 
     async def _look(self, key: Key) -> None:
-        await self._free_orphans(key)
         job = self._jobs.get(key)
+        uid = job["metadata"]["uid"] if job else ""
+        pods = []
+        for pod in list(self._pods_of.get(key, {}).values()):
+            owner = controller_of(pod)
+            if owner and owner["uid"] == uid:
+                pods.append(pod)
+            elif is_tracked(pod):
+                await self._drop_finalizer(pod)  # its Job is gone; nobody else would let it go
         if job is None:
             return
-        uid = job["metadata"]["uid"]
-        pods = list(self._by_owner.get(uid, {}).values())
         plan = sync(job, pods, utc_now(), self._backoff.get(uid, Backoff()), self._settings)
         for action in plan.actions:
             await self._apply(action, job)
         # Kept only now: if a step failed, the same ends are seen as new once more.
         self._backoff[uid] = plan.backoff
         if plan.again_s is not None:
-            # Whole seconds are compared, so a look on the dot would come a moment too soon.
+            # The loop's clock and the wall clock differ a little; a moment too soon is for nothing.
             self._queue.add_after(key, plan.again_s + 0.005)
-
-    async def _free_orphans(self, key: Key) -> None:
-        """Let go of tracked pods whose Job no longer exists; nobody else would."""
-        job = self._jobs.get(key)
-        uid = job["metadata"]["uid"] if job else ""
-        for owner_uid, pods in list(self._by_owner.items()):
-            if owner_uid == uid:
-                continue
-            for pod_key, pod in list(pods.items()):
-                owner = controller_of(pod)
-                same_job = owner is not None and (pod_key[0], owner["name"]) == key
-                if same_job and is_tracked(pod):
-                    await self._drop_finalizer(pod)
 
     async def _apply(self, action: Action, job: Obj) -> None:
         match action:

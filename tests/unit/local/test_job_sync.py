@@ -11,18 +11,17 @@ from hypothesis import strategies as st
 from primo_local.apiserver.clock import timestamp
 from primo_local.controllers.failure_policy import Verdict, judge
 from primo_local.controllers.job import (
-    TRACKING,
-    Backoff,
     CreatePods,
     DeleteJob,
     DeletePod,
     DropFinalizer,
     Plan,
     SetStatus,
-    Tell,
     pod_of,
     sync,
 )
+from primo_local.controllers.job_status import Tell
+from primo_local.controllers.tally import TRACKING, Backoff
 
 Obj = dict[str, Any]
 
@@ -215,7 +214,7 @@ def test_a_pod_is_counted_in_three_steps() -> None:
 
 def test_a_deleted_pod_fails_the_job_at_once_but_the_job_ends_after_it() -> None:
     dying = pod(deleted=True)
-    waiting, pods, plan = settle(running_job(), [dying], later(5))
+    waiting, _, _ = settle(running_job(), [dying], later(5))
     types = [c["type"] for c in waiting["status"]["conditions"]]
     assert types == ["FailureTarget"]
     assert waiting["status"]["terminating"] == 1

@@ -105,7 +105,7 @@ def test_a_field_reference_gives_the_field(path: str, value: str) -> None:
 
 
 def test_a_field_that_may_not_be_referred_to_is_named() -> None:
-    with pytest.raises(ConfigError, match="'status.phase' is not a field"):
+    with pytest.raises(ConfigError, match=r"'status\.phase' is not a field"):
         field_of("status.phase", POD)
 
 

@@ -177,7 +177,8 @@ def test_a_sidecar_outlives_main_flushes_its_message_and_does_not_decide(tmp_pat
     spec = {
         "initContainers": [
             sidecar(
-                "trap 'cat /r/out > /dev/termination-log; exit 9' TERM; while :; do sleep 0.05; done",
+                "trap 'cat /r/out > /dev/termination-log; exit 9' TERM; "
+                "while :; do sleep 0.05; done",
                 volumeMounts=[{"name": "r", "mountPath": "/r"}],
             ),
         ],
