@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from primo_local.cluster import LocalCluster
-
 from primo_cli.kube import Kube
+from primo_local.cluster import LocalCluster
 from primo_operator import crds
 from primo_optimizer import PrimoError
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from primo_local.cluster import LocalCluster
 
 from primo_cli.kube import Kube
+from primo_local.cluster import LocalCluster
 from support.cluster import Operator, install
 
 

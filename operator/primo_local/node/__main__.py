@@ -22,7 +22,7 @@ from primo_local.controllers.volumes import Volumes
 from primo_local.node.agent import Agent
 from primo_local.node.devices import Devices, real_gpus
 from primo_local.node.kubelet_server import KubeletServer
-from primo_local.node.pod import Host, Settings
+from primo_local.node.quarters import Host, Settings
 from primo_local.node.registration import Registration, capacity_of_machine
 
 log = logging.getLogger(__name__)

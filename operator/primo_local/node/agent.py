@@ -7,7 +7,8 @@ from typing import Final
 
 from primo_local.client import Informer, Key, Obj, key_of
 from primo_local.node import volumes
-from primo_local.node.pod import Host, Pod, find_log
+from primo_local.node.pod import Pod, find_log
+from primo_local.node.quarters import Host
 
 log = logging.getLogger(__name__)
 

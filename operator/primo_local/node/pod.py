@@ -2,36 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from primo_local.apiserver.clock import utc_now
-from primo_local.client import (
-    PODS,
-    STRATEGIC_PATCH,
-    ApiError,
-    Client,
-    ClientError,
-    NotFoundError,
-    Obj,
-    key_of,
-)
-from primo_local.controllers.events import Recorder, Severity
+from primo_local.client import PODS, ClientError, Obj, key_of
 from primo_local.controllers.resources import requests_of_pod
-from primo_local.node import sources, volumes
-from primo_local.node.container import (
-    BackoffSettings,
-    Container,
-    Deadline,
-    Files,
-    first_of,
-)
-from primo_local.node.devices import GPU, Devices, shares
-from primo_local.node.environment import ConfigError, command_of, variables_of
-from primo_local.node.paths import PathMap
-from primo_local.node.runtime import Order, base_environment
+from primo_local.node import volumes
+from primo_local.node.container import Container, Deadline, first_of
+from primo_local.node.devices import GPU
+from primo_local.node.environment import ConfigError
+from primo_local.node.quarters import Host, Quarters
 from primo_local.node.states import (
     LOST,
     Override,
@@ -42,15 +23,16 @@ from primo_local.node.states import (
     pod_status,
     terminated_of,
 )
+from primo_local.node.status_writer import StatusWriter
 
 log = logging.getLogger(__name__)
 
-TERMINATION_LOG: Final = "/dev/termination-log"
+USUAL_GRACE_S: Final = 30.0
 LEAST_GRACE_S: Final = 1.0  # also for grace 0, as a kubelet
 LEAST_SIDECAR_GRACE_S: Final = 2.0  # also when the main containers have used it up
 SHUTDOWN_GRACE_S: Final = 2.0
-MERGE_CHANGES_S: Final = 0.03
 RETRY_S: Final = 0.5
+CONFIRM_AGAIN_S: Final = 5.0
 
 SHUTDOWN: Final = Override(
     "Terminated",
@@ -67,53 +49,32 @@ DEADLINE: Final = Override(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    backoff: BackoffSettings = field(default_factory=BackoffSettings)
-    usage_period_s: float = 5.0  # between looks at emptyDir limits
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What the node offers to its pods."""
-
-    client: Client
-    recorder: Recorder
-    devices: Devices
-    pods: Path
-    claims: Path
-    workdir: Path
-    capacity: Mapping[str, str]
-    settings: Settings
-
-
 class Pod:
     """Runs a pod's containers and keeps its status true.
 
-    `run` lives as long as the pod's object; `update` and `removed` say what happened to that.
+    One of the `run` methods lives as long as the pod's object; `update` and `removed` say what
+    happened to that.
     """
 
     def __init__(self, host: Host, pod: Obj) -> None:
         self._host = host
         self._object = pod
-        self._directory = host.pods / pod["metadata"]["uid"]
-        self._places: dict[str, Path] = {}
-        self._gpus: Mapping[str, Sequence[int]] = {}
+        meta = pod["metadata"]
+        self._writer = StatusWriter(host.client, key_of(pod), meta["uid"], self._status)
+        self._quarters = Quarters(host, pod, self._writer.changed)
+        self._containers = _containers(host, pod, self._quarters)
+        self._begun: list[tuple[Container, asyncio.Task[None]]] = []
         self._started_at = utc_now()
         self._override: Override | None = None
-        self._sandbox = False
+        self._to_lose: list[Container] = []
+        self._has_volumes = False
         self._over = False
         self._ending = asyncio.Event()  # the containers are to stop
+        self._deadline: Deadline | None = None  # until when they have
+        self._settled = asyncio.Event()  # nothing runs, and the last status is written
         self._unwanted = asyncio.Event()  # the object is being deleted, or gone
         self._removed = asyncio.Event()
-        self._settled = asyncio.Event()  # nothing runs, and the last status is written
-        self._deadline: Deadline | None = None
-        self._dirty = asyncio.Event()
-        self._written: Obj = {}
-        self._to_lose: list[Container] = []
-        self._begun: list[tuple[Container, asyncio.Task[None]]] = []
-        self._containers = self._make_containers()
-        if pod["metadata"].get("deletionTimestamp"):
+        if meta.get("deletionTimestamp"):
             self.update(pod)
 
     def update(self, pod: Obj) -> None:
@@ -128,27 +89,32 @@ class Pod:
         """The object is gone, by force if we had not finished."""
         self._removed.set()
         self._unwanted.set()
+        self._writer.stop()
         self._end(LEAST_GRACE_S)
 
     async def run(self) -> None:
         """Serve the pod until its object is gone; then leave nothing of it."""
-        writer = asyncio.create_task(self._keep_status())
+        writing = asyncio.create_task(self._writer.run())
         try:
             await self._serve()
         finally:
-            writer.cancel()
+            writing.cancel()
         self._over = True
-        await self._write_final()
+        await self._writer.write_last()
         await self._await_removal()
 
     async def run_lost(self) -> None:
         """The pod was run by a node that is no more: say so, then wait to be rid of it."""
         for container in self._containers:
             _restore(container, self._object)
-        await self._finish_as(NODE_LOST)
+        self._override = NODE_LOST
+        self._over = True
+        await self._writer.write_last()
+        await self._await_removal()
 
     async def run_finished(self) -> None:
         """The pod had ended before this node started: only its removal is left."""
+        self._over = True
         await self._await_removal()
 
     async def shut_down(self) -> None:
@@ -165,45 +131,11 @@ class Pod:
                 return each.is_over or not isinstance(each.state, Running)
         return self._over or self._ending.is_set()
 
-    # What a container needs of its pod.
-
-    async def order(self, container: Obj, files: Files, attempt: int) -> Order:
-        host = self._host
-        known = await sources.fetch(host.client, self._object, host.capacity)
-        declared = variables_of(container, self._object, known)
-        message = container.get("terminationMessagePath") or TERMINATION_LOG
-        places = volumes.mounts(container, self._places, declared)
-        paths = PathMap({**places, message: files.message})
-        home, temporary = self._directory / "home", self._directory / "tmp"
-        for folder in (files.message.parent, home, temporary):
-            folder.mkdir(parents=True, exist_ok=True)
-        files.message.write_bytes(b"")
-        files.message.chmod(0o666)
-        base = base_environment(home, temporary, self._object["metadata"]["name"])
-        own = {name: paths.rewrite(value) for name, value in declared.items()}
-        return Order(
-            argv=[paths.rewrite(word) for word in command_of(container, declared)],
-            env=base | self._gpu_variables(container) | own,
-            cwd=paths.locate(container.get("workingDir") or "") or host.workdir,
-            log=files.log_of(attempt),
-        )
-
-    def changed(self) -> None:
-        self._dirty.set()
-
-    def tell(self, container: Obj, severity: Severity, reason: str, message: str) -> None:
-        inits = self._object["spec"].get("initContainers") or []
-        group = "initContainers" if container in inits else "containers"
-        path = f"spec.{group}{{{container['name']}}}"
-        self._host.recorder.record(self._object, severity, reason, message, path)
-
-    # Its life.
-
     async def _serve(self) -> None:
-        refusal = volumes.refusal(self._object)
-        if refusal:
+        """From devices and volumes to the end of the last process."""
+        if refusal := volumes.refusal(self._object):
             self._override = Override("UnsupportedVolume", refusal)
-            self._host.recorder.record(self._object, "Warning", "FailedMount", refusal)
+            self._tell("FailedMount", refusal)
             return
         wanted = int(requests_of_pod(self._object).get(GPU, 0))
         lending = asyncio.create_task(self._host.devices.lend(wanted))
@@ -213,31 +145,22 @@ class Pod:
             return
         lent = lending.result()
         try:
-            self._gpus = shares(self._object, lent)
-            if await self._prepare():
+            if await self._move_in(lent):
                 await self._run_containers()
         finally:
             await self._host.devices.take_back(lent)
 
-    async def _prepare(self) -> bool:
-        """Make the volumes, however long what they need is missing; False if told to end."""
+    async def _move_in(self, lent: tuple[int, ...]) -> bool:
+        """Prepare, however long what that needs is missing; False if told to end."""
         while not self._ending.is_set():
             try:
-                known = await sources.fetch(self._host.client, self._object, self._host.capacity)
-                self._places = await asyncio.to_thread(
-                    volumes.prepare,
-                    self._object,
-                    self._directory / "volumes",
-                    self._host.claims,
-                    known,
-                )
+                await self._quarters.prepare(lent)
             except (ConfigError, ClientError, OSError) as error:
-                words = f"MountVolume.SetUp failed: {error}"
-                self._host.recorder.record(self._object, "Warning", "FailedMount", words)
+                self._tell("FailedMount", f"MountVolume.SetUp failed: {error}")
                 await first_of(self._ending.wait(), asyncio.sleep(RETRY_S))
             else:
-                self._sandbox = True
-                self.changed()
+                self._has_volumes = True
+                self._writer.changed()
                 return True
         return False
 
@@ -271,12 +194,11 @@ class Pod:
             elif container.role is Role.SIDECAR:
                 self._begin(container)
                 await container.wait_started_or_over()
-        mains = [c for c in self._containers if c.role is Role.MAIN]
         if self._ending.is_set():
             return
+        mains = [c for c in self._containers if c.role is Role.MAIN]
         for container in mains:
-            if isinstance(container.state, Waiting):
-                container.state = Waiting("ContainerCreating")
+            container.state = Waiting("ContainerCreating")
             self._begin(container)
         for container in mains:
             await container.wait_over()
@@ -286,8 +208,7 @@ class Pod:
 
     async def _stop(self) -> None:
         """Main containers together, then the sidecars, the last one first."""
-        grace_s = float(self._object["spec"].get("terminationGracePeriodSeconds") or 30)
-        deadline = self._deadline = self._deadline or Deadline(grace_s)
+        deadline = self._deadline = self._deadline or Deadline(self._grace_s())
         others = [c for c, _ in self._begun if c.role is not Role.SIDECAR]
         await asyncio.gather(*(c.stop(deadline) for c in others if not c.is_over))
         if deadline.left_s() < LEAST_SIDECAR_GRACE_S:
@@ -297,6 +218,10 @@ class Pod:
             await sidecar.stop(deadline)
         # A bug in a container's run surfaces here instead of being forgotten with its task.
         await asyncio.gather(*(task for _, task in self._begun))
+
+    def _grace_s(self) -> float:
+        grace_s = self._object["spec"].get("terminationGracePeriodSeconds")
+        return USUAL_GRACE_S if grace_s is None else max(float(grace_s), LEAST_GRACE_S)
 
     def _end(self, grace_s: float) -> None:
         if self._deadline is None:
@@ -309,21 +234,19 @@ class Pod:
         if limit_s is not None:
             await asyncio.sleep(limit_s)
             self._override = DEADLINE
-            self._end(float(self._object["spec"].get("terminationGracePeriodSeconds") or 30))
+            self._end(self._grace_s())
 
     async def _guard_usage(self) -> None:
-        while True:
+        problem = ""
+        while not problem:
             await asyncio.sleep(self._host.settings.usage_period_s)
-            problem = await asyncio.to_thread(volumes.over_limit, self._object, self._places)
-            if problem:
-                break
+            places = self._quarters.places
+            problem = await asyncio.to_thread(volumes.over_limit, self._object, places)
         self._override = Override("Evicted", problem)
-        self._host.recorder.record(self._object, "Warning", "Evicted", problem)
+        self._tell("Evicted", problem)
         # As after a real eviction, how they ended will not be on record.
         self._to_lose = [c for c in self._containers if isinstance(c.state, Running)]
         self._end(LEAST_GRACE_S)
-
-    # Its status.
 
     def _status(self) -> Obj:
         return pod_status(
@@ -331,53 +254,13 @@ class Pod:
             [container.view for container in self._containers],
             now=utc_now(),
             started_at=self._started_at,
-            sandbox=self._sandbox,
+            sandbox=self._has_volumes,
             over=self._over,
             override=self._override if self._over else None,
         )
 
-    async def _keep_status(self) -> None:
-        self._dirty.set()
-        while True:
-            await self._dirty.wait()
-            await asyncio.sleep(MERGE_CHANGES_S)
-            self._dirty.clear()
-            try:
-                await self._write()
-            except ClientError as error:
-                log.warning("status not written", extra={"error": str(error)})
-                await asyncio.sleep(RETRY_S)
-                self._dirty.set()
-
-    async def _write_final(self) -> None:
-        while not self._removed.is_set():
-            try:
-                await self._write()
-            except ClientError as error:
-                log.warning("last status not written", extra={"error": str(error)})
-                await first_of(self._removed.wait(), asyncio.sleep(RETRY_S))
-            else:
-                return
-
-    async def _write(self) -> None:
-        status = self._status()
-        if status == self._written or self._removed.is_set():
-            return
-        body = {"metadata": {"uid": self._object["metadata"]["uid"]}, "status": status}
-        try:
-            await self._host.client.patch(
-                PODS, key_of(self._object), body, "status", STRATEGIC_PATCH
-            )
-        except ApiError as error:
-            if error.status not in (404, 409):  # removed, or another pod has that name now
-                raise
-        self._written = status
-
-    async def _finish_as(self, override: Override) -> None:
-        self._override = override
-        self._over = True
-        await self._write_final()
-        await self._await_removal()
+    def _tell(self, reason: str, message: str) -> None:
+        self._host.recorder.record(self._object, "Warning", reason, message)
 
     async def _await_removal(self) -> None:
         """Confirm a deletion once nothing runs, and clean up when the object has gone."""
@@ -386,58 +269,15 @@ class Pod:
         while not self._removed.is_set():
             await self._confirm_deletion()
             # Finalizers of others may keep the object; its going will be told.
-            await first_of(self._removed.wait(), asyncio.sleep(10 * RETRY_S))
-        await asyncio.to_thread(volumes.remove, self._directory)
+            await first_of(self._removed.wait(), asyncio.sleep(CONFIRM_AGAIN_S))
+        await asyncio.to_thread(volumes.remove, self._quarters.directory)
 
     async def _confirm_deletion(self) -> None:
         uid = self._object["metadata"]["uid"]
         try:
             await self._host.client.delete(PODS, key_of(self._object), uid=uid, grace_s=0)
-        except NotFoundError:
-            return
         except ClientError as error:
             log.warning("deletion not confirmed", extra={"error": str(error)})
-
-    def _gpu_variables(self, container: Obj) -> dict[str, str]:
-        lent = self._gpus.get(container["name"], ())
-        if not lent:
-            # Without a request a container sees no device, as with NVIDIA's device plugin.
-            return {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
-        visible = self._host.devices.visible(lent)
-        return {"CUDA_VISIBLE_DEVICES": visible, "NVIDIA_VISIBLE_DEVICES": visible}
-
-    def _make_containers(self) -> list[Container]:
-        spec = self._object["spec"]
-        inits = spec.get("initContainers") or []
-        policy = spec.get("restartPolicy", "Always")
-        # A failed init container is tried again unless the pod never restarts; done is done.
-        init_policy = "Never" if policy == "Never" else "OnFailure"
-        made = []
-        for container in inits:
-            is_sidecar = container.get("restartPolicy") == "Always"
-            role = Role.SIDECAR if is_sidecar else Role.INIT
-            made.append(self._make(container, role, "Always" if is_sidecar else init_policy))
-        made += [self._make(container, Role.MAIN, policy) for container in spec["containers"]]
-        return made
-
-    def _make(self, container: Obj, role: Role, policy: str) -> Container:
-        spec = self._object["spec"]
-        inits = spec.get("initContainers") or []
-        name = container["name"]
-        return Container(
-            spec=container,
-            role=role,
-            policy=policy,
-            files=Files(
-                message=self._directory / "containers" / name / "termination-log",
-                logs=self._directory / "logs" / name,
-            ),
-            siblings=len(inits) + len(spec["containers"]),
-            pod=self,
-            pod_uid=self._object["metadata"]["uid"],
-            backoff=self._host.settings.backoff,
-            state=Waiting("PodInitializing" if inits else "ContainerCreating"),
-        )
 
 
 def find_log(directory: Path, container: str, *, previous: bool) -> Path | None:
@@ -447,6 +287,35 @@ def find_log(directory: Path, container: str, *, previous: bool) -> Path | None:
     )
     index = 2 if previous else 1
     return numbered[-index][1] if len(numbered) >= index else None
+
+
+def _containers(host: Host, pod: Obj, quarters: Quarters) -> list[Container]:
+    """In the order of the spec, init containers and sidecars first."""
+    spec = pod["spec"]
+    inits = spec.get("initContainers") or []
+    policy = spec.get("restartPolicy", "Always")
+    roles = [(c, Role.SIDECAR if c.get("restartPolicy") == "Always" else Role.INIT) for c in inits]
+    roles += [(container, Role.MAIN) for container in spec["containers"]]
+    policies = {
+        Role.SIDECAR: "Always",
+        # A failed init container is tried again unless the pod never restarts; done is done.
+        Role.INIT: "Never" if policy == "Never" else "OnFailure",
+        Role.MAIN: policy,
+    }
+    return [
+        Container(
+            spec=container,
+            role=role,
+            policy=policies[role],
+            files=quarters.files_of(container["name"]),
+            siblings=len(roles),
+            pod=quarters,
+            pod_uid=pod["metadata"]["uid"],
+            backoff=host.settings.backoff,
+            state=Waiting("PodInitializing" if inits else "ContainerCreating"),
+        )
+        for container, role in roles
+    ]
 
 
 def _restore(container: Container, pod: Obj) -> None:

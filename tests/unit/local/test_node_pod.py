@@ -22,7 +22,8 @@ from primo_local.client import (
 from primo_local.controllers.events import Recorder
 from primo_local.node.container import BackoffSettings
 from primo_local.node.devices import Devices
-from primo_local.node.pod import Host, Pod, Settings
+from primo_local.node.pod import Pod
+from primo_local.node.quarters import Host, Settings
 
 DEADLINE_S = 30
 
@@ -241,12 +242,16 @@ def test_init_containers_run_in_order_and_a_failed_one_ends_the_pod(tmp_path: Pa
 def test_two_main_containers_are_both_waited_for(tmp_path: Path) -> None:
     spec = {
         "initContainers": [sidecar(PATIENT)],
-        "containers": [sh("exit 1", "quick"), sh("sleep 0.3", "slow")],
+        "containers": [
+            sh("exit 1", "quick"),
+            sh("while ! test -e go; do sleep 0.02; done", "slow"),
+        ],
     }
 
     async def story(node: Node) -> None:
-        status = await node.server.until(lambda s: "quick" in str(s) and bool(ended(s, "quick")))
+        status = await node.server.until(lambda s: runs("slow")(s) and bool(ended(s, "quick")))
         assert status["phase"] == "Running"
+        (node.workdir / "go").touch()
         status = await node.server.until(over)
         assert status["phase"] == "Failed"
         assert ended(status, "slow")["exitCode"] == 0
