@@ -5,6 +5,7 @@ import asyncio
 import errno
 import fcntl
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="0 takes the last one or a free one")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    os.umask(0o077)  # whatever is written is for its owner alone
     state = pki.prepare(options.state_dir)
     # Held until the process ends: two servers in one directory would fight over its kubeconfig.
     with (state.root / "lock").open("w") as lock:

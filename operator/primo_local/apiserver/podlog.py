@@ -97,7 +97,8 @@ def _log_url(api: Api, pod: Json, container: str) -> str:
     address = next((a["address"] for a in addresses if a["type"] == "InternalIP"), None)
     port = dig(node, "status", "daemonEndpoints", "kubeletEndpoint", "Port")
     if address is None or port is None:
-        message = f"no preferred addresses found; known addresses: {addresses}"
+        missing = "an InternalIP" if address is None else "a kubeletEndpoint port"
+        message = f"node {name} has not published {missing} to ask for logs"
         raise ApiError(500, "InternalError", message)
     return (
         f"https://{address}:{port}/containerLogs/{fields['namespace']}/{fields['name']}/{container}"

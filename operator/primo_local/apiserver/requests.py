@@ -1,10 +1,10 @@
 """What a request is about: its path, its options and its body, read once."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from aiohttp import web
 
 from primo_local.apiserver.api import WriteOptions
@@ -99,19 +99,17 @@ def media_type(request: web.Request) -> str:
 
 
 async def read_object(request: web.Request) -> Json:
-    """The body as one object, from JSON, YAML or, for a few kinds, protobuf."""
+    """The body as one object, from JSON or, for a few kinds, protobuf."""
     kind = media_type(request)
     body = await request.read()
     if kind == PROTOBUF:
         return decode_body(body)
-    if kind in ("application/yaml", "application/x-yaml", "text/yaml"):
-        value = _load_yaml(body)
-    elif kind in ("application/json", "", "application/octet-stream"):
+    if kind in ("application/json", "", "application/octet-stream"):
         value = load_json(body)
     else:
         raise unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: "
-            "application/json, application/yaml"
+            "application/json"
         )
     if not isinstance(value, dict) or not isinstance(value.get("metadata") or {}, dict):
         raise bad_request("the body of the request is not an object with metadata")
@@ -123,14 +121,15 @@ async def read_optional_object(request: web.Request) -> Json:
 
 
 def load_json(body: bytes) -> Any:
+    """Raises a 400; numbers that JSON has no words for are refused, not passed on."""
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=_finite, parse_float=_finite)
     except ValueError as error:
         raise bad_request(f"the body of the request is not JSON: {error}") from error
 
 
-def _load_yaml(body: bytes) -> Any:
-    try:
-        return yaml.safe_load(body)
-    except yaml.YAMLError as error:
-        raise bad_request(f"the body of the request is not YAML: {error}") from error
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value

@@ -30,6 +30,7 @@ from primo_local.apiserver.objects import Json
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _EMBEDDED = "x-kubernetes-embedded-resource"
 _INT_OR_STRING = "x-kubernetes-int-or-string"
+_INT64 = 1 << 63
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -124,6 +125,8 @@ class _Walker:
         fits = isinstance(value, _TYPES[kind])
         if isinstance(value, bool) and kind != "boolean":
             fits = False
+        if isinstance(value, int) and not -_INT64 <= value < _INT64:
+            fits = False  # clients in Go could not read it
         if not fits:
             self.causes.append(type_invalid(path, value, kind))
         return value, fits

@@ -54,7 +54,9 @@ Listener = Callable[[str, Key, Event], None]
 
 
 def encode(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    # JSON can name half a surrogate pair, UTF-8 cannot.
+    return text.encode(errors="replace")
 
 
 class Shelf:

@@ -11,13 +11,13 @@ from primo_local.client import (
     PODS,
     ApiError,
     Client,
-    Informer,
     Key,
     NotFoundError,
     Obj,
     key_of,
 )
 from primo_local.controllers.events import Recorder, Severity
+from primo_local.controllers.informer import Informer
 from primo_local.controllers.job import (
     Action,
     BackoffSettings,

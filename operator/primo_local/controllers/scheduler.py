@@ -18,11 +18,11 @@ from primo_local.client import (
     ApiError,
     Client,
     ClientError,
-    Informer,
     Obj,
     key_of,
 )
 from primo_local.controllers.events import Recorder
+from primo_local.controllers.informer import Informer
 from primo_local.controllers.resources import (
     Amounts,
     left_on,

@@ -10,7 +10,8 @@ import logging
 import shutil
 from pathlib import Path
 
-from primo_local.client import CLAIMS, Client, Informer, Key, NotFoundError, Obj, key_of
+from primo_local.client import CLAIMS, Client, Key, NotFoundError, Obj, key_of
+from primo_local.controllers.informer import Informer
 from primo_local.controllers.queue import WorkQueue
 from primo_local.controllers.resources import occupies
 

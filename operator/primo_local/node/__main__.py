@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from primo_local.client import CLAIMS, JOBS, NODES, PODS, Client, Informer, Kubeconfig
+from primo_local.client import CLAIMS, JOBS, NODES, PODS, Client, Kubeconfig
 from primo_local.controllers.events import Recorder
+from primo_local.controllers.informer import Informer
 from primo_local.controllers.job import BackoffSettings
 from primo_local.controllers.job_loop import JobController
 from primo_local.controllers.scheduler import NAME as SCHEDULER

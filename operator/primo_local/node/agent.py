@@ -5,7 +5,8 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from primo_local.client import Informer, Key, Obj, key_of
+from primo_local.client import Key, Obj, key_of
+from primo_local.controllers.informer import Informer
 from primo_local.node import volumes
 from primo_local.node.pod import Pod, find_log
 from primo_local.node.quarters import Host

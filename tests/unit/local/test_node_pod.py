@@ -113,6 +113,11 @@ class Node:
         }
         self.pod.update({**self.server.pod, "metadata": meta})
 
+    async def until_traps(self, count: int) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while len(list(self.workdir.glob("p.*"))) < count:
+                await asyncio.sleep(0.01)
+
     def run(self, story: Callable[["Node"], Awaitable[None]], *, lost: bool = False) -> None:
         async def whole() -> None:
             writer = asyncio.create_task(self.recorder.run())
@@ -169,9 +174,10 @@ def runs(name: str = "main") -> Check:
 
 over = in_phase("Succeeded", "Failed")
 
-# Says when it runs, and writes a message when told to end.
-PATIENT = "trap 'echo flushed > /dev/termination-log; exit 0' TERM; while :; do sleep 0.05; done"
-DEAF = "trap '' TERM; while :; do sleep 0.05; done"
+LOOP = "touch $HOSTNAME.$$$$; while :; do sleep 0.05; done"  # the file says that the trap is set
+# Writes a message when told to end.
+PATIENT = f"trap 'echo flushed > /dev/termination-log; exit 0' TERM; {LOOP}"
+DEAF = f"trap '' TERM; {LOOP}"
 
 
 def test_a_sidecar_outlives_main_flushes_its_message_and_does_not_decide(tmp_path: Path) -> None:
@@ -340,7 +346,7 @@ def test_deleting_a_pod_ends_it_and_the_last_status_says_how(
 
     async def story(node: Node) -> None:
         await node.server.until(runs())
-        await asyncio.sleep(0.2)  # for the traps to be set: nothing shows that from outside
+        await node.until_traps(1 + (LOOP in script))
         node.delete(grace_s)
         await asyncio.wait_for(node.server.deleted.wait(), DEADLINE_S)
         status = node.server.history[-1]
@@ -353,7 +359,7 @@ def test_deleting_a_pod_ends_it_and_the_last_status_says_how(
 def test_a_second_deletion_may_shorten_the_first(tmp_path: Path) -> None:
     async def story(node: Node) -> None:
         await node.server.until(runs())
-        await asyncio.sleep(0.2)  # as above
+        await node.until_traps(1)
         node.delete(grace_s=600)
         node.delete(grace_s=1)
         await asyncio.wait_for(node.server.deleted.wait(), DEADLINE_S)
