@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -64,17 +65,10 @@ def test_a_killed_worker_is_replaced_at_the_next_ask() -> None:
 
 def test_a_used_up_space_is_said_to_be_so() -> None:
     parameters = [{"name": "lr", "categorical": {"choices": ["0.01", "b"]}}]
-    both = [trial(n, TrialPhase.COMPLETED, ended(), observations=(seen(),)) for n in range(2)]
+    done = trial(0, TrialPhase.COMPLETED, ended(), observations=(seen(),))
     both = [
-        type(t)(
-            number=t.number,
-            name=t.name,
-            configuration={"lr": choice},
-            phase=t.phase,
-            runs=t.runs,
-            observations=t.observations,
-        )
-        for t, choice in zip(both, ("0.01", "b"), strict=True)
+        replace(done, number=number, configuration={"lr": choice})
+        for number, choice in enumerate(("0.01", "b"))
     ]
     with pytest.raises(SpaceExhaustedError):
         ask(study(*both, spec=spec(parameters=parameters, algorithm=RANDOM)))

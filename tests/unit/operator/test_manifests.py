@@ -1,6 +1,7 @@
 """What we add to the user's template, and what we leave alone."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,14 +68,7 @@ def test_our_environment_stands_first_so_that_the_users_can_refer_to_it() -> Non
 def test_a_dollar_in_a_choice_reaches_the_trial_as_it_is() -> None:
     choices = [{"name": "opt", "categorical": {"choices": ["$(HOME)", "$$"]}}]
     found = study(spec=spec(parameters=choices))
-    record = trial(0)
-    record = type(record)(
-        number=0,
-        name=record.name,
-        configuration={"opt": "$(HOME)"},
-        phase=record.phase,
-        runs=record.runs,
-    )
+    record = replace(trial(0), configuration={"opt": "$(HOME)"})
     (container,) = job(found, record, "u", Settings())["spec"]["template"]["spec"]["containers"]
     # Kubernetes makes $$(HOME) of it the text $(HOME).
     assert environment(container)["PRIMO_PARAM_OPT"] == "$$(HOME)"
@@ -124,7 +118,7 @@ def test_children_are_owned_so_that_they_go_with_their_study() -> None:
 
 def test_the_longest_names_fit() -> None:
     name = names.job(names.trial("s" * 40, "12345678-90ab", 99999), 9, 99)
-    assert len(name) == 63 or len(name) < 63
+    assert len(name) <= 63
 
 
 @pytest.mark.parametrize(("containers", "limit"), [(2, 4096), (3, 4096), (5, 2457), (24, 512)])
