@@ -2,7 +2,17 @@
 
 from primo_optimizer.errors import InvalidSpecError, PrimoError
 from primo_optimizer.optimizer import ALGORITHMS, SpaceExhaustedError, check, suggest
-from primo_optimizer.problem import Belief, Fidelity, Goal, Objective, Prior, Problem
+from primo_optimizer.problem import (
+    Belief,
+    Constraint,
+    Fidelity,
+    Goal,
+    Objective,
+    Preference,
+    Prior,
+    Problem,
+    Scalarization,
+)
 from primo_optimizer.space import Categorical, Float, Int, Ordinal, SearchSpace
 from primo_optimizer.trial import Observation, Suggestion, Trial
 
@@ -10,6 +20,7 @@ __all__ = [
     "ALGORITHMS",
     "Belief",
     "Categorical",
+    "Constraint",
     "Fidelity",
     "Float",
     "Goal",
@@ -18,9 +29,11 @@ __all__ = [
     "Objective",
     "Observation",
     "Ordinal",
+    "Preference",
     "PrimoError",
     "Prior",
     "Problem",
+    "Scalarization",
     "SearchSpace",
     "SpaceExhaustedError",
     "Suggestion",

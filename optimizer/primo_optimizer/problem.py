@@ -24,6 +24,17 @@ class Goal(StrEnum):
     MAXIMIZE = "Maximize"
 
 
+class Scalarization(StrEnum):
+    """How weighted losses become one; each scaled to its range first.
+
+    Chebyshev (the largest weighted loss) reaches every point of a front, Linear (the sum) the
+    convex parts only.
+    """
+
+    CHEBYSHEV = "Chebyshev"
+    LINEAR = "Linear"
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """A measured quantity with a direction, in the user's unit.
@@ -42,6 +53,37 @@ class Objective:
     def sign(self) -> float:
         """What turns a value into a loss."""
         return 1.0 if self.goal is Goal.MINIMIZE else -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A measured quantity with a bound, in the user's unit; at least one of the two is set.
+
+    A trial that breaks it is infeasible: it stays in the data and off the front.
+    """
+
+    metric: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def violation(self, value: float) -> float:
+        """How far outside, in shares of the bound; 0 within."""
+        over = 0.0 if self.at_most is None else (value - self.at_most) / (abs(self.at_most) or 1.0)
+        if self.at_least is None:
+            return max(over, 0.0)
+        return max(over, (self.at_least - value) / (abs(self.at_least) or 1.0), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """The one trade-off that is wanted; without it the whole front is.
+
+    Attributes:
+        weights: (m,) in the order of the problem's objectives; they sum to 1.
+    """
+
+    weights: tuple[float, ...]
+    scalarization: Scalarization = Scalarization.CHEBYSHEV
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +144,17 @@ class Problem:
     space: SearchSpace
     fidelity: Fidelity | None = None
     priors: tuple[Prior, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    preference: Preference | None = None
     algorithm: str = "primo"
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Problem":
-        """Read `objectives`, `parameters`, `fidelity`, `priors` and `algorithm` of a study's spec.
+        """Read what a study's spec says of its problem.
+
+        That is `objectives`, `parameters`, `fidelity`, `priors`, `constraints`, `preferences` and
+        `algorithm`.
 
         Other keys are ignored: budget and template are not the optimizer's business.
 
@@ -119,10 +166,11 @@ class Problem:
             raise InvalidSpecError(*problems)
         fidelity = spec.get("fidelity")
         algorithm = spec.get("algorithm") or {}
+        objectives = tuple(
+            sorted((_objective(o) for o in spec["objectives"]), key=lambda o: o.name)
+        )
         return cls(
-            objectives=tuple(
-                sorted((_objective(o) for o in spec["objectives"]), key=lambda o: o.name)
-            ),
+            objectives=objectives,
             space=SearchSpace.from_spec(spec["parameters"]),
             fidelity=Fidelity(
                 fidelity["name"],
@@ -133,6 +181,10 @@ class Problem:
             if fidelity
             else None,
             priors=tuple(sorted((_prior(p) for p in spec.get("priors") or ()), key=_by_objective)),
+            constraints=tuple(
+                sorted((_constraint(c) for c in spec.get("constraints") or ()), key=_by_metric)
+            ),
+            preference=_preference(spec.get("preferences"), objectives),
             algorithm=algorithm.get("name") or "primo",
             settings=algorithm.get("settings") or {},
         )
@@ -152,6 +204,14 @@ class Problem:
         """
         rows = [[o.sign * row[o.name] for o in self.objectives] for row in values]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.objectives))
+
+    def violation(self, constrained: Mapping[str, float]) -> float:
+        """How far an observation breaks the constraints, summed up; 0 if it is feasible.
+
+        Args:
+            constrained: metric -> value, all constraints present.
+        """
+        return sum(c.violation(constrained[c.metric]) for c in self.constraints)
 
 
 def _objective(spec: Mapping[str, Any]) -> Objective:
@@ -182,6 +242,28 @@ def _by_objective(prior: Prior) -> str:
     return prior.objective
 
 
+def _constraint(spec: Mapping[str, Any]) -> Constraint:
+    return Constraint(spec["metric"], spec.get("atMost"), spec.get("atLeast"))
+
+
+def _by_metric(constraint: Constraint) -> str:
+    return constraint.metric
+
+
+def _preference(
+    spec: Mapping[str, Any] | None, objectives: tuple[Objective, ...]
+) -> Preference | None:
+    if not spec:
+        return None
+    weights = [float(spec["weights"].get(o.name, 0.0)) for o in objectives]
+    largest = max(weights)
+    scaled = [weight / largest for weight in weights]
+    return Preference(
+        tuple(weight / sum(scaled) for weight in scaled),
+        Scalarization(spec.get("scalarization") or Scalarization.CHEBYSHEV),
+    )
+
+
 # --- what can be wrong; messages are `field: value expectation`, and crds/ says the same in CEL
 
 
@@ -193,6 +275,9 @@ def _mistakes(spec: Mapping[str, Any]) -> Iterator[str]:
         yield from _fidelity_mistakes(spec["fidelity"])
     if not space:
         yield from _prior_mistakes(spec)
+    yield from _constraint_mistakes(spec.get("constraints") or ())
+    if spec.get("preferences"):
+        yield from _preference_mistakes(spec["preferences"], spec.get("objectives") or ())
 
 
 def _objective_mistakes(objectives: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -292,3 +377,43 @@ def _belief_mistakes(at: str, belief: Mapping[str, Any], parameter: Parameter) -
         yield f"{at}.{key}: {parameter.name!r} is not categorical, expected center"
     elif not parameter.low <= value <= parameter.high:
         yield f"{at}.center: {value} is not between {parameter.low} and {parameter.high}"
+
+
+def _constraint_mistakes(constraints: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    seen: set[str] = set()
+    for i, constraint in enumerate(constraints):
+        at = f"constraints[{i}]"
+        metric = constraint.get("metric")
+        if not metric:
+            yield f"{at}.metric: is missing"
+            continue
+        if metric in seen:
+            yield f"{at}.metric: {metric!r} is used twice, expected unique metrics"
+        seen.add(metric)
+        bounds = {key: constraint.get(key) for key in ("atMost", "atLeast")}
+        if all(bound is None for bound in bounds.values()):
+            yield f"{at}: nothing given, expected atMost, atLeast or both"
+        for key, bound in bounds.items():
+            if bound is not None and not math.isfinite(bound):
+                yield f"{at}.{key}: {bound} is not a finite number"
+        high, low = bounds.values()
+        if high is not None and low is not None and low > high:
+            yield f"{at}.atLeast: {low} is above atMost, {high}"
+
+
+def _preference_mistakes(
+    preferences: Mapping[str, Any], objectives: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    scalarization = preferences.get("scalarization") or Scalarization.CHEBYSHEV
+    if scalarization not in set(Scalarization):
+        yield f"preferences.scalarization: {scalarization!r} is not Chebyshev or Linear"
+    weights = preferences.get("weights") or {}
+    known = sorted(str(o.get("name")) for o in objectives)
+    for name, weight in weights.items():
+        if name not in known:
+            there_are = ", ".join(known)
+            yield f"preferences.weights: {name!r} is not an objective (there are: {there_are})"
+        elif not (math.isfinite(weight) and weight >= 0):
+            yield f"preferences.weights.{name}: {weight} is not a number of 0 or more"
+    if not any(weight > 0 for weight in weights.values()):
+        yield "preferences.weights: none is above 0, expected one at least"

@@ -15,10 +15,12 @@ class Observation:
     Attributes:
         fidelity: in the user's unit; None where the problem has no fidelity.
         values: objective name -> value in the user's unit and direction; always finite.
+        constrained: metric -> value of each constraint, in the user's unit; always finite.
     """
 
     fidelity: float | None
     values: Mapping[str, float]
+    constrained: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,11 @@ class Trial:
             "number": self.number,
             "configuration": dict(self.configuration),
             "observations": [
-                {"fidelity": seen.fidelity, "values": dict(seen.values)}
+                {
+                    "fidelity": seen.fidelity,
+                    "values": dict(seen.values),
+                    "constrained": dict(seen.constrained),
+                }
                 for seen in self.observations
             ],
             "running": self.running,
@@ -64,7 +70,10 @@ class Trial:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Trial":
-        seen = tuple(Observation(o["fidelity"], o["values"]) for o in data["observations"])
+        seen = tuple(
+            Observation(o["fidelity"], o["values"], o.get("constrained") or {})
+            for o in data["observations"]
+        )
         return cls(**{**data, "observations": seen})
 
 
@@ -86,6 +95,11 @@ class Suggestion:
     fidelity: float | None = None
     resume_from: float | None = None
     explanation: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> Configuration:
+        """The configuration, by the word that a spec has for it."""
+        return self.configuration
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data; `Suggestion.from_dict` reads it back equal."""
