@@ -1,5 +1,6 @@
 """Prior-guided multi-objective hyperparameter optimization (PriMO, arXiv 2511.08371)."""
 
+from primo_optimizer.ask_tell import AskTell, Incumbent, TellError
 from primo_optimizer.errors import InvalidSpecError, PrimoError
 from primo_optimizer.optimizer import ALGORITHMS, SpaceExhaustedError, check, suggest
 from primo_optimizer.problem import (
@@ -18,12 +19,14 @@ from primo_optimizer.trial import Observation, Suggestion, Trial
 
 __all__ = [
     "ALGORITHMS",
+    "AskTell",
     "Belief",
     "Categorical",
     "Constraint",
     "Fidelity",
     "Float",
     "Goal",
+    "Incumbent",
     "Int",
     "InvalidSpecError",
     "Objective",
@@ -37,6 +40,7 @@ __all__ = [
     "SearchSpace",
     "SpaceExhaustedError",
     "Suggestion",
+    "TellError",
     "Trial",
     "check",
     "suggest",

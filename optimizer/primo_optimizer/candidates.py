@@ -37,7 +37,7 @@ def ranked(
         prior: whose region is to be looked at closely.
     """
     if space.size <= WHOLE:
-        points = np.array([space.encode(configuration) for configuration in space.grid()])
+        points = space.encode_all(list(space.grid()))
         return _sorted(points, score(points))
     points = space.snap(np.concatenate(list(_first(space, parents, prior, rng))))
     scores = score(points)

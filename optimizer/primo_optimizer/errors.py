@@ -3,6 +3,7 @@
     PrimoError
     ├── InvalidSpecError      an edit by the user is needed; trying again does not help
     ├── SpaceExhaustedError   (optimizer.py) every configuration has been proposed
+    ├── TellError             (ask_tell.py) what was told does not fit what was asked
     └── ClusterError          (primo_operator.cluster) try again later
 
 Everything else that is raised is a bug of ours.

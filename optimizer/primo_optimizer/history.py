@@ -69,6 +69,11 @@ class History:
         """Those of them that were observed at full fidelity."""
         return tuple(t for t in self.sound() if t.at(self.full) is not None)
 
+    def feasible(self) -> tuple[Trial, ...]:
+        """Those of them that keep all constraints there."""
+        seen = ((trial, trial.at(self.full)) for trial in self.complete())
+        return tuple(t for t, o in seen if o and self.problem.violation(o.constrained) <= 0.0)
+
     def partial(self) -> tuple[Trial, ...]:
         """Trials that were observed, but below full fidelity only, and may go on."""
         if self.full is None:
@@ -77,6 +82,4 @@ class History:
 
     def encode(self, trials: Sequence[Trial]) -> NDArray[np.float64]:
         """(n, d) in the unit cube."""
-        space = self.problem.space
-        rows = [space.encode(trial.configuration) for trial in trials]
-        return np.array(rows, dtype=np.float64).reshape(len(rows), len(space.parameters))
+        return self.problem.space.encode_all([trial.configuration for trial in trials])

@@ -12,49 +12,29 @@ of steps alone, so that a wrong one does little harm.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from primo_optimizer import candidates, initial_design
-from primo_optimizer.draws import Purpose, generator, integer_seed
+from primo_optimizer.draws import Purpose, generator
 from primo_optimizer.history import History
+from primo_optimizer.improvement import NODES, WEIGHTS, log_improvement
 from primo_optimizer.pareto import non_dominated
-from primo_optimizer.priors import PriorDensity, densities
 from primo_optimizer.rungs import reached
-from primo_optimizer.surrogate import NothingLearntError, Surrogate
+from primo_optimizer.surrogate import NothingLearntError, Prediction, Surrogate
 from primo_optimizer.transforms import bounded
 from primo_optimizer.trial import Suggestion, Trial
+from primo_optimizer.trust import Say, say
 
 STAGE = "Optimizing"
 
-# Draws to tell how a prior's region compares with the space at large.
-UNIFORM_DRAWS, PRIOR_DRAWS = 128, 48
-# Share of prior draws predicted better than uniform ones: no better than chance, fully trusted.
-CHANCE, TRUSTED = 0.5, 0.75
-# A fully trusted prior decays this many times more slowly, less one.
-TRUST_SLOWS = 3.0
-# A weight below it moves nothing.
-LEAST_WEIGHT = 1e-3
+# Configurations to see what is to be expected across the space.
+UNIFORM_DRAWS = 128
 # Of the predicted losses of uniform configurations: what may be hoped for, what still counts.
 IDEAL_QUANTILE, REFERENCE_QUANTILE = 0.02, 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class Belief:
-    """What is known about the users' priors in one step.
-
-    Attributes:
-        prior: the one that takes part; None if none does.
-        weight: the exponent of its density, 0 to 1.
-        epsilon: this step leaves the priors aside by chance.
-    """
-
-    prior: PriorDensity | None = None
-    weight: float = 0.0
-    epsilon: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +111,7 @@ class _Step:
     scale: Scale
     front: NDArray[np.float64]
     parents: NDArray[np.float64]
-    belief: Belief
+    say: Say
     seed: int
     number: int
 
@@ -147,21 +127,17 @@ class _Step:
     ) -> "_Step":
         pending = history.encode([t for t in history.trials if t.running])
         surrogate = fitted.given(pending)
-        complete = history.complete()
-        done = _full_losses(history, complete)[:, fitted.columns]
-        expected = _expected(fitted, pending)
+        feasible = history.feasible()
+        done = _full_losses(history, feasible)[:, fitted.columns]
         everywhere = _everywhere(history, seed, number)
-        predicted = _expected(surrogate, everywhere)
-        scale = _scale(history, fitted, done, predicted)
-        X = history.encode(complete)
-        parents = X[non_dominated(done)] if len(X) else history.encode(history.partial())
+        scale = _scale(history, fitted, done, surrogate.predict(everywhere).losses())
         return cls(
             history=history,
             surrogate=surrogate,
             scale=scale,
-            front=scale(np.concatenate([done, expected])),
-            parents=parents,
-            belief=_belief(history, surrogate, everywhere, epsilon, decay_from, seed, number),
+            front=scale(np.concatenate([done, _expected(fitted, pending)])),
+            parents=_parents(history, feasible, done),
+            say=say(history, surrogate, everywhere, epsilon, decay_from, seed, number),
             seed=seed,
             number=number,
         )
@@ -175,42 +151,30 @@ class _Step:
         return None if new is None else self._begin(new[0])
 
     def _score(self) -> candidates.Score:
-        log_improvement = self._log_improvement()
-        belief = self.belief
+        log_gain = self._log_gain()
+        prior = self.say.prior
 
         def score(X: NDArray[np.float64]) -> NDArray[np.float64]:
-            total = log_improvement(X) + self.surrogate.log_success(X)
-            if belief.prior is not None:
-                total = total + belief.weight * belief.prior.log_density(X)
+            predicted = self.surrogate.predict(X)
+            total = log_gain(predicted) + predicted.log_feasible() + self.surrogate.log_success(X)
+            if prior is not None:
+                total = total + self.say.weight * prior.log_density(X)
             return total
 
         return score
 
-    def _log_improvement(self) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-        from primo_optimizer.gp.improvement import log_expected_improvement
-
-        normal = self._normal()
-
-        def log_improvement(X: NDArray[np.float64]) -> NDArray[np.float64]:
-            mean, std = self.surrogate.predict(X)
-            samples = self.scale(
-                self.surrogate.losses(mean[:, None, :] + std[:, None, :] * normal[None, :, :])
-            )
-            optimistic = self.scale(self.surrogate.losses(mean - std))
-            return log_expected_improvement(samples, optimistic, self.front)
-
-        return log_improvement
-
-    def _normal(self) -> NDArray[np.float64]:
-        from primo_optimizer.gp.improvement import normal_samples
-
-        seed = integer_seed(self.seed, self.number, Purpose.SAMPLES)
-        return normal_samples(len(self.surrogate.columns), seed)
+    def _log_gain(self) -> Callable[[Prediction], NDArray[np.float64]]:
+        preference = self.history.problem.preference
+        if preference is not None:
+            weights = tuple(preference.weights[j] for j in self.surrogate.columns)
+            preference = replace(preference, weights=weights)
+        log_gain = log_improvement(self.front, preference)
+        return lambda predicted: log_gain(lambda z: self.scale(predicted.losses(z)))
 
     def _best_new(self, score: candidates.Score) -> tuple[dict[str, Any], float] | None:
         space, known = self.history.problem.space, self.history.known()
         rng = generator(self.seed, self.number, Purpose.CANDIDATES)
-        points, scores = candidates.ranked(space, score, self.parents, self.belief.prior, rng)
+        points, scores = candidates.ranked(space, score, self.parents, self.say.prior, rng)
         for point, value in zip(points, scores, strict=True):
             configuration = space.decode(point)
             if space.key(configuration) not in known:
@@ -248,29 +212,31 @@ class _Step:
         if rung is not None:
             explanation["rung"] = rung
         if self.history.problem.priors:
-            explanation["epsilon"] = self.belief.epsilon
-            explanation["priorWeight"] = _rounded(self.belief.weight)
-        if self.belief.prior is not None:
-            explanation["prior"] = self.belief.prior.objective
-        explanation["acquisition"] = _rounded(float(self._log_improvement()(X)[0]))
-        explanation["predicted"] = self._predicted(X)
+            explanation["epsilon"] = self.say.epsilon
+            explanation["priorWeight"] = _rounded(self.say.weight)
+        if self.say.prior is not None:
+            explanation["prior"] = self.say.prior.objective
+        predicted = self.surrogate.predict(X)
+        explanation["acquisition"] = _rounded(float(self._log_gain()(predicted)[0]))
+        explanation["predicted"] = self._in_users_terms(predicted)
         return explanation
 
-    def _predicted(self, X: NDArray[np.float64]) -> dict[str, dict[str, float]]:
+    def _in_users_terms(self, predicted: Prediction) -> dict[str, dict[str, float]]:
         """In the user's unit and direction, at full fidelity."""
-        mean, std = self.surrogate.predict(X)
-        losses = self.surrogate.losses(mean + std * self._normal())
-        predicted = {}
+        columns = list(self.surrogate.columns)
+        losses = predicted.losses(np.repeat(NODES[:, None], len(columns), axis=1))[0]
+        terms = {}
         for j, objective in enumerate(self.history.problem.objectives):
             center, spread = float(self.surrogate.constants[j]), 0.0
-            if j in self.surrogate.columns:
-                column = losses[:, list(self.surrogate.columns).index(j)]
-                center, spread = float(column.mean()), float(column.std())
-            predicted[objective.name] = {
+            if j in columns:
+                column = losses[:, columns.index(j)]
+                center = float(WEIGHTS @ column)
+                spread = math.sqrt(float(WEIGHTS @ (column - center) ** 2))
+            terms[objective.name] = {
                 "mean": _rounded(objective.sign * center),
                 "std": _rounded(spread),
             }
-        return predicted
+        return terms
 
 
 def _screening_rung(rungs: int) -> int:
@@ -284,10 +250,20 @@ def _full_losses(history: History, complete: tuple[Trial, ...]) -> NDArray[np.fl
 
 
 def _expected(surrogate: Surrogate, X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, v) losses at the models' means."""
+    """(n, v) losses at the models' means, of those points that are likely to be feasible."""
     if not len(X):
         return np.zeros((0, len(surrogate.columns)))
-    return surrogate.losses(surrogate.predict(X)[0])
+    predicted = surrogate.predict(X)
+    return predicted.losses()[predicted.log_feasible() >= math.log(0.5)]
+
+
+def _parents(
+    history: History, feasible: tuple[Trial, ...], done: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The front; before there is one, whatever has been seen of the greatest fidelity."""
+    if feasible:
+        return history.encode(feasible)[non_dominated(done)]
+    return history.encode(history.complete() or history.partial())
 
 
 def _everywhere(history: History, seed: int, number: int) -> NDArray[np.float64]:
@@ -318,52 +294,6 @@ def _scale(
     fallback = np.maximum(np.abs(reference) * 1e-6, 1e-12)
     ideal = np.minimum(ideal, reference - fallback)
     return Scale(ideal, reference - ideal)
-
-
-def _belief(
-    history: History,
-    surrogate: Surrogate,
-    everywhere: NDArray[np.float64],
-    epsilon: float,
-    decay_from: float,
-    seed: int,
-    number: int,
-) -> Belief:
-    """Whether a prior takes part in this step, which one, and how much it counts."""
-    names = [history.problem.objectives[j].name for j in surrogate.columns]
-    priors = [prior for prior in densities(history.problem) if prior.objective in names]
-    if not priors:
-        return Belief()
-    rng = generator(seed, number, Purpose.PRIOR)
-    if rng.random() < epsilon:
-        return Belief(epsilon=True)
-    prior = priors[int(rng.integers(len(priors)))]
-    drawn = history.problem.space.snap(prior.sample(rng, PRIOR_DRAWS))
-    trust = _trust(surrogate, names.index(prior.objective), drawn, everywhere)
-    steps = max(history.spent(with_running=False) - decay_from, 0.0)
-    weight = prior_weight(trust, steps, len(history.problem.space.parameters))
-    return Belief(prior, weight) if weight > LEAST_WEIGHT else Belief()
-
-
-def _trust(
-    surrogate: Surrogate, column: int, drawn: NDArray[np.float64], everywhere: NDArray[np.float64]
-) -> float:
-    """0 to 1: how far configurations from the prior are predicted to be better than any others."""
-    ours = surrogate.predict(drawn)[0][:, column]
-    theirs = surrogate.predict(everywhere)[0][:, column]
-    better = float((ours[:, None] < theirs[None, :]).mean())
-    return min(max((better - CHANCE) / (TRUSTED - CHANCE), 0.0), 1.0)
-
-
-def prior_weight(trust: float, steps: float, d: int) -> float:
-    """The exponent of a prior's density: the paper's exp(-n²/d), led by trust.
-
-    Args:
-        trust: 0 takes the prior out, 1 makes it last twice as long.
-        steps: full evaluations since the initial design.
-        d: number of parameters.
-    """
-    return trust * math.exp(-(steps**2) / (d * (1.0 + TRUST_SLOWS * trust)))
 
 
 def _rounded(value: float) -> float:

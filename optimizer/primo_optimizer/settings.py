@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from primo_optimizer.shapes import is_number, shown
+
 
 def unknown_settings(
     algorithm: str, settings: Mapping[str, Any], known: Iterable[str]
@@ -26,8 +28,8 @@ def number_mistakes(
     if value is None:
         return []
     at = f"algorithm.settings.{name}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return [f"{at}: {value!r} is not a finite number"]
+    if not is_number(value):
+        return [f"{at}: {shown(value)} is not a finite number"]
     if low <= value <= high:
         return []
     expected = f"between {low:g} and {high:g}" if math.isfinite(high) else f"{low:g} or more"

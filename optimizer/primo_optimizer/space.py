@@ -5,16 +5,20 @@ categorical one, and the values of an int or ordinal one, lie at distinct points
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from primo_optimizer import mistakes
 from primo_optimizer.errors import InvalidSpecError
+from primo_optimizer.shapes import Fields, is_number, plain, shown
 from primo_optimizer.trial import Configuration, Value
+
+Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +38,27 @@ class Float:
     def values(self) -> Sequence[Value]:
         raise TypeError(f"the values of the float parameter {self.name!r} cannot be listed")
 
-    def spread(self, unit: float) -> float:
-        return unit
+    def check(self, at: str, value: Any) -> Iterator[str]:
+        if not (is_number(value) and self.low <= value <= self.high):
+            yield f"{at}: {shown(value)} is not between {self.low} and {self.high}"
+
+    def read(self, value: Any) -> float:
+        return float(value)
 
     def encode(self, value: Value) -> float:
         return _to_unit(float(value), self.low, self.high, self.log)
 
+    def encode_all(self, values: Sequence[Value]) -> Points:
+        return _to_units(np.array(values, np.float64), self.low, self.high, self.log)
+
     def decode(self, unit: float) -> float:
         return _from_unit(unit, self.low, self.high, self.log)
+
+    def snap(self, units: Points) -> Points:
+        return _clipped(units)
+
+    def spread(self, units: Points) -> Points:
+        return units
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +78,31 @@ class Int:
     def values(self) -> Sequence[int]:
         return range(self.low, self.high + 1)
 
-    def spread(self, unit: float) -> float:
-        """Half a step is added at both ends, or the first and last value would get half a share."""
-        return self.encode(_from_unit(unit, self.low - 0.5, self.high + 0.5, self.log))
+    def check(self, at: str, value: Any) -> Iterator[str]:
+        whole = is_number(value) and value == int(value)
+        if not (whole and self.low <= value <= self.high):
+            yield f"{at}: {shown(value)} is not a whole number between {self.low} and {self.high}"
+
+    def read(self, value: Any) -> int:
+        return int(value)
 
     def encode(self, value: Value) -> float:
         return _to_unit(float(value), self.low, self.high, self.log)
 
+    def encode_all(self, values: Sequence[Value]) -> Points:
+        return _to_units(np.array(values, np.float64), self.low, self.high, self.log)
+
     def decode(self, unit: float) -> int:
         return round(_from_unit(unit, self.low, self.high, self.log))
+
+    def snap(self, units: Points) -> Points:
+        values = np.rint(_from_units(units, self.low, self.high, self.log))
+        return _to_units(values, self.low, self.high, self.log)
+
+    def spread(self, units: Points) -> Points:
+        """Half a step is added at both ends, or the first and last value would get half a share."""
+        wider = _from_units(units, self.low - 0.5, self.high + 0.5, self.log)
+        return _to_units(wider, self.low, self.high, self.log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +124,36 @@ class Ordinal:
     def size(self) -> float:
         return len(self.values)
 
-    def spread(self, unit: float) -> float:
-        """As for an int: each value gets an equal share."""
-        steps = len(self.values) - 1
-        return min(max((unit * (steps + 1) - 0.5) / steps, 0.0), 1.0)
+    def check(self, at: str, value: Any) -> Iterator[str]:
+        if not (is_number(value) and value in self.values):
+            yield f"{at}: {shown(value)} is not one of {', '.join(map(str, self.values))}"
+
+    def read(self, value: Any) -> float:
+        """As the spec has it: 16 for 16.0."""
+        return self.values[self.values.index(value)]
+
+    @property
+    def _points(self) -> Points:
+        """(k,) of the values."""
+        return np.linspace(0.0, 1.0, len(self.values))
 
     def encode(self, value: Value) -> float:
         """A number between two values lies between their points: a prior's centre may be one."""
-        points = np.linspace(0.0, 1.0, len(self.values))
-        return float(np.interp(float(value), self.values, points))
+        return float(np.interp(float(value), self.values, self._points))
+
+    def encode_all(self, values: Sequence[Value]) -> Points:
+        return np.interp(np.array(values, np.float64), self.values, self._points)
 
     def decode(self, unit: float) -> float:
         return self.values[round(min(max(unit, 0.0), 1.0) * (len(self.values) - 1))]
+
+    def snap(self, units: Points) -> Points:
+        return self._points[np.rint(_clipped(units) * (len(self.values) - 1)).astype(np.int64)]
+
+    def spread(self, units: Points) -> Points:
+        """As for an int: each value gets an equal share."""
+        steps = len(self.values) - 1
+        return _clipped((units * (steps + 1) - 0.5) / steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +171,29 @@ class Categorical:
     def values(self) -> Sequence[str]:
         return self.choices
 
-    def spread(self, unit: float) -> float:
-        return unit
+    def check(self, at: str, value: Any) -> Iterator[str]:
+        if value not in self.choices:
+            yield f"{at}: {shown(value)} is not one of {', '.join(self.choices)}"
+
+    def read(self, value: Any) -> str:
+        return str(value)
 
     def encode(self, value: Value) -> float:
         return (self.choices.index(str(value)) + 0.5) / len(self.choices)
 
+    def encode_all(self, values: Sequence[Value]) -> Points:
+        points = {choice: self.encode(choice) for choice in self.choices}
+        return np.array([points[str(value)] for value in values], np.float64)
+
     def decode(self, unit: float) -> str:
         return self.choices[min(max(int(unit * len(self.choices)), 0), len(self.choices) - 1)]
+
+    def snap(self, units: Points) -> Points:
+        k = len(self.choices)
+        return (np.clip(np.trunc(units * k), 0, k - 1) + 0.5) / k
+
+    def spread(self, units: Points) -> Points:
+        return units
 
 
 Parameter = Float | Int | Ordinal | Categorical
@@ -144,33 +210,17 @@ class SearchSpace:
         """Read the `parameters` of a study's spec.
 
         Raises:
-            InvalidSpecError: naming each field at fault.
+            InvalidSpecError: naming each field at fault, its value and what was expected.
         """
-        if problems := cls.mistakes(parameters):
-            raise InvalidSpecError(*problems)
+        parameters = plain(parameters)
+        if wrong := list(mistakes.of_parameters(parameters)):
+            raise InvalidSpecError(*wrong)
         return cls(tuple(sorted((_parameter(p) for p in parameters), key=lambda p: p.name)))
-
-    @staticmethod
-    def mistakes(parameters: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Each mistake as `field: value expectation`."""
-        problems = [] if parameters else ["parameters: none given, expected at least 1"]
-        seen: set[str] = set()
-        for i, parameter in enumerate(parameters):
-            at = f"parameters[{i}]"
-            name = parameter.get("name")
-            if not name:
-                problems.append(f"{at}.name: is missing")
-                continue
-            if name in seen:
-                problems.append(f"{at}.name: {name!r} is used twice, expected unique names")
-            seen.add(name)
-            problems += _parameter_mistakes(at, parameter)
-        return problems
 
     @property
     def size(self) -> float:
         """How many configurations there are; infinite with a float parameter."""
-        return math.prod(p.size for p in self.parameters)
+        return math.prod(float(p.size) for p in self.parameters)
 
     @property
     def steps(self) -> NDArray[np.float64]:
@@ -182,9 +232,28 @@ class SearchSpace:
         """(d,) mask of the parameters without order."""
         return np.array([isinstance(p, Categorical) for p in self.parameters], dtype=np.bool_)
 
+    def configuration(self, given: Mapping[str, Any]) -> dict[str, Value]:
+        """Read a configuration that comes from elsewhere.
+
+        Raises:
+            InvalidSpecError: a parameter is missing, unknown, or has a value it cannot have.
+        """
+        given = plain(given)
+        check = Fields({p.name: p.check for p in self.parameters})
+        if wrong := list(check("parameters", given)):
+            raise InvalidSpecError(*wrong)
+        return {p.name: p.read(given[p.name]) for p in self.parameters}
+
     def encode(self, configuration: Configuration) -> NDArray[np.float64]:
         """(d,) in the unit cube."""
         return np.array([p.encode(configuration[p.name]) for p in self.parameters])
+
+    def encode_all(self, configurations: Sequence[Configuration]) -> NDArray[np.float64]:
+        """(n, d), the same as of each alone and many times faster."""
+        encoded = np.empty((len(configurations), len(self.parameters)))
+        for i, parameter in enumerate(self.parameters):
+            encoded[:, i] = parameter.encode_all([c[parameter.name] for c in configurations])
+        return encoded
 
     def decode(self, point: NDArray[np.float64]) -> dict[str, Value]:
         """The valid configuration nearest to a (d,) point of the unit cube."""
@@ -192,10 +261,9 @@ class SearchSpace:
 
     def snap(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, d) points moved to the valid configurations nearest to them."""
-        snapped = np.clip(points, 0.0, 1.0)
+        snapped = np.empty(points.shape)
         for i, parameter in enumerate(self.parameters):
-            if not isinstance(parameter, Float):
-                snapped[:, i] = [parameter.encode(parameter.decode(float(u))) for u in points[:, i]]
+            snapped[:, i] = parameter.snap(points[:, i])
         return snapped
 
     def spread(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -203,11 +271,10 @@ class SearchSpace:
 
         Decoding takes the nearest value, which alone would halve the share of the outer ones.
         """
-        columns = [
-            [parameter.spread(float(unit)) for unit in points[:, i]]
-            for i, parameter in enumerate(self.parameters)
-        ]
-        return np.array(columns, dtype=np.float64).T.reshape(points.shape)
+        moved = np.empty(points.shape)
+        for i, parameter in enumerate(self.parameters):
+            moved[:, i] = parameter.spread(points[:, i])
+        return moved
 
     def grid(self) -> Iterator[dict[str, Value]]:
         """Every configuration; only of a space whose `size` is finite."""
@@ -220,11 +287,8 @@ class SearchSpace:
         return tuple(configuration[p.name] for p in self.parameters)
 
 
-KINDS = ("float", "int", "ordinal", "categorical")
-
-
 def _parameter(spec: Mapping[str, Any]) -> Parameter:
-    (kind,) = (kind for kind in KINDS if spec.get(kind) is not None)
+    (kind,) = (kind for kind in mistakes.KINDS if spec.get(kind) is not None)
     body = spec[kind]
     match kind:
         case "float":
@@ -239,44 +303,9 @@ def _parameter(spec: Mapping[str, Any]) -> Parameter:
             return Categorical(spec["name"], tuple(sorted(body["choices"])))
 
 
-def _parameter_mistakes(at: str, spec: Mapping[str, Any]) -> list[str]:
-    given = [kind for kind in KINDS if spec.get(kind) is not None]
-    if len(given) != 1:
-        found = ", ".join(given) or "none"
-        return [f"{at}: {found} given, expected exactly one of {', '.join(KINDS)}"]
-    (kind,) = given
-    at, body = f"{at}.{kind}", spec[kind]
-    match kind:
-        case "float" | "int":
-            return _range_mistakes(at, body)
-        case "ordinal":
-            values = list(body["values"])
-            if len(values) < 2:
-                return [f"{at}.values: {len(values)} given, expected 2 or more"]
-            if any(not a < b for a, b in pairwise(values)):
-                return [f"{at}.values: {values} are not distinct and ascending"]
-        case _:
-            choices = list(body["choices"])
-            if len(choices) < 2:
-                return [f"{at}.choices: {len(choices)} given, expected 2 or more"]
-            if len(set(choices)) < len(choices):
-                return [f"{at}.choices: {choices} are not distinct"]
-    return []
-
-
-def _range_mistakes(at: str, body: Mapping[str, Any]) -> list[str]:
-    low, high = body.get("min"), body.get("max")
-    for key, value in (("min", low), ("max", high)):
-        if value is None or not math.isfinite(value):
-            return [f"{at}.{key}: {value} is not a finite number"]
-    assert low is not None
-    assert high is not None
-    problems = []
-    if low >= high:
-        problems.append(f"{at}.min: {low} is not below max, {high}")
-    if body.get("log") and low <= 0:
-        problems.append(f"{at}.min: {low} is not above 0, which log needs")
-    return problems
+# One value at a time, and (n,) at once: to the bit the same, so that a point that was scored is the
+# point of the configuration that runs. For that the logarithms are those of `math` in both: numpy's
+# may differ in the last bit.
 
 
 def _to_unit(value: float, low: float, high: float, log: bool) -> float:
@@ -285,9 +314,31 @@ def _to_unit(value: float, low: float, high: float, log: bool) -> float:
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
+def _to_units(values: Points, low: float, high: float, log: bool) -> Points:
+    if log:
+        values, low, high = _each(math.log, values), math.log(low), math.log(high)
+    return _clipped((values - low) / (high - low))
+
+
 def _from_unit(unit: float, low: float, high: float, log: bool) -> float:
     unit = min(max(unit, 0.0), 1.0)
     if not log:
         return min(max(low + unit * (high - low), low), high)
     raw = math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))
     return min(max(raw, low), high)
+
+
+def _from_units(units: Points, low: float, high: float, log: bool) -> Points:
+    units = _clipped(units)
+    if not log:
+        return np.clip(low + units * (high - low), low, high)
+    raw = _each(math.exp, math.log(low) + units * (math.log(high) - math.log(low)))
+    return np.clip(raw, low, high)
+
+
+def _clipped(units: Points) -> Points:
+    return np.clip(units, 0.0, 1.0)
+
+
+def _each(function: Callable[[float], float], values: Points) -> Points:
+    return np.fromiter(map(function, values.tolist()), np.float64, len(values))

@@ -1,8 +1,8 @@
-"""What the observations of a study let us expect at full fidelity, in losses.
+"""What the observations of a study let us expect at full fidelity.
 
-One Gaussian process for each objective, over the trials at *all* fidelities: low rungs are most of
-what has been seen, and leaving them out, as the paper does, is paid with a tenth of the attainable
-hypervolume in our measurements.
+One Gaussian process for each objective and each constraint, over the trials at *all* fidelities:
+low rungs are most of what has been seen, and leaving them out, as the paper does, is paid with a
+tenth of the attainable hypervolume in our measurements.
 """
 
 import math
@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from primo_optimizer.history import History
-from primo_optimizer.pareto import best_first
+from primo_optimizer.problem import Constraint, Problem
+from primo_optimizer.space import Categorical
 from primo_optimizer.transforms import OutputTransform, bounded
 
 if TYPE_CHECKING:
     from primo_optimizer.gp.model import Model
 
 # Cubic in the number of observations: beyond this many, the lowest and worst are left out.
-MAX_ROWS = 400
+MAX_ROWS = 1000
+# New hyperparameters with each observation up to so many, then with each tenth more.
+REFIT_EACH_UP_TO, REFIT_RATIO = 20, 1.1
 # No region is given up for good: some failures are accidents.
 LEAST_SUCCESS = 1e-3
 
@@ -32,23 +35,25 @@ class NothingLearntError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """Fitted models.
+    """Fitted models of the outputs: m losses, then the values of the constraints.
 
     Attributes:
-        columns: of the m objectives, those that vary; the others have nothing to be learnt.
-        transforms: one for each of these.
-        constants: (m,) the value of those that do not vary; NaN for the others.
+        columns: of the m objectives, those v that vary; the others have nothing to be learnt.
+        bounds: the constraints whose values vary; the model's columns from v on.
+        transforms: one for each column of the model.
+        constants: (m,) the loss of those objectives that do not vary; NaN for the others.
         success: of 1 for trials that can be run and 0 for failed ones; None if it is all the same.
     """
 
     model: "Model"
     columns: NDArray[np.int64]
+    bounds: tuple[Constraint, ...]
     transforms: tuple[OutputTransform, ...]
     constants: NDArray[np.float64]
     success: "Model | None"
 
     @classmethod
-    def of(cls, history: History) -> "Surrogate":
+    def of(cls, history: History, device: str = "cpu") -> "Surrogate":
         """Fit.
 
         Raises:
@@ -58,27 +63,35 @@ class Surrogate:
         from primo_optimizer.gp.model import SingularModelError, fit
         from primo_optimizer.gp.threads import single_thread
 
-        X, s, losses = _rows(history)
-        if len(losses) < 2:
-            raise NothingLearntError(f"{len(losses)} observations, a model needs 2")
-        varies = losses.max(axis=0) > losses.min(axis=0)
-        columns = np.flatnonzero(varies)
-        if not len(columns):
+        X, s, outputs = _rows(history)
+        if len(outputs) < 2:
+            raise NothingLearntError(f"{len(outputs)} observations, a model needs 2")
+        varies = outputs.max(axis=0) > outputs.min(axis=0)
+        m = len(history.problem.objectives)
+        if not varies[:m].any():
             raise NothingLearntError("no objective varies")
-        transforms = tuple(OutputTransform.of(losses[:, j]) for j in columns)
+        columns = np.flatnonzero(varies)
+        known = _settled(outputs[:, columns])
+        transforms = tuple(OutputTransform.of(outputs[:known, j], cut=bool(j < m)) for j in columns)
         Z = np.stack(
-            [t.forward(losses[:, j]) for t, j in zip(transforms, columns, strict=True)], axis=1
+            [t.forward(outputs[:, j]) for t, j in zip(transforms, columns, strict=True)], axis=1
         )
-        if not (Z.std(axis=0) > 0.0).all():
+        if not (Z[:known].std(axis=0) > 0.0).all():
             raise NothingLearntError("the objectives vary by rounding errors only")
         try:
             with single_thread():
-                model = fit(X, s, Z, history.problem.space.categorical)
-                success = _success(history)
+                model = fit(X, s, Z, choices(history.problem), device, known)
+                success = _success(history, device)
         except SingularModelError as error:
             raise NothingLearntError(str(error)) from error
-        constants = np.where(varies, np.nan, losses[0])
-        return cls(model, columns, transforms, constants, success)
+        return cls(
+            model=model,
+            columns=columns[columns < m],
+            bounds=tuple(history.problem.constraints[j - m] for j in columns[columns >= m]),
+            transforms=transforms,
+            constants=np.where(varies, np.nan, outputs[0])[:m],
+            success=success,
+        )
 
     def given(self, X: NDArray[np.float64]) -> "Surrogate":
         """With (p, d) pending points taken as observed at full fidelity as predicted.
@@ -95,12 +108,13 @@ class Surrogate:
         except SingularModelError as error:
             raise NothingLearntError(str(error)) from error
 
-    def predict(self, X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation of the transformed losses that vary; each (n, v)."""
+    def predict(self, X: NDArray[np.float64]) -> "Prediction":
+        """At n points, at full fidelity."""
         from primo_optimizer.gp.threads import single_thread
 
         with single_thread():
-            return self.model.predict(X)
+            mean, std = self.model.predict(X)
+        return Prediction(self, mean, std)
 
     def log_success(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) log probability that a run does not fail; 0 while that cannot be learnt."""
@@ -113,13 +127,67 @@ class Surrogate:
         likely = ndtr((mean[:, 0] - 0.5) / std[:, 0])
         return np.asarray(np.log(np.maximum(likely, LEAST_SUCCESS)), dtype=np.float64)
 
-    def losses(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Transformed losses (..., v) as losses."""
-        parts = [t.backward(z[..., k]) for k, t in enumerate(self.transforms)]
-        return np.stack(parts, axis=-1)
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Of n points at full fidelity: independent normals of transformed outputs.
+
+    Attributes:
+        mean, std: (n, outputs that vary).
+    """
+
+    surrogate: Surrogate
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    def losses(self, z: NDArray[np.float64] | float = 0.0) -> NDArray[np.float64]:
+        """(n, v) losses of the objectives that vary, z standard deviations from the mean.
+
+        (n, s, v) if z is (s, v).
+        """
+        v = len(self.surrogate.columns)
+        mean, std = self.mean[:, :v], self.std[:, :v]
+        if isinstance(z, np.ndarray):
+            mean, std = mean[:, None, :], std[:, None, :]
+        at = mean + std * z
+        transforms = self.surrogate.transforms[:v]
+        return np.stack([t.backward(at[..., k]) for k, t in enumerate(transforms)], axis=-1)
+
+    def log_feasible(self) -> NDArray[np.float64]:
+        """(n,) log probability that all constraints hold."""
+        total = np.zeros(len(self.mean))
+        first = len(self.surrogate.columns)
+        for k, bound in enumerate(self.surrogate.bounds, start=first):
+            transform, mean, std = self.surrogate.transforms[k], self.mean[:, k], self.std[:, k]
+            high, low = np.inf, -np.inf
+            if bound.at_most is not None:
+                high = float(transform.forward(np.array([bound.at_most]))[0])
+            if bound.at_least is not None:
+                low = float(transform.forward(np.array([bound.at_least]))[0])
+            likely = ndtr((high - mean) / std) - ndtr((low - mean) / std)
+            total += np.log(np.maximum(likely, LEAST_SUCCESS))
+        return total
 
 
-def _success(history: History) -> "Model | None":
+def _settled(outputs: NDArray[np.float64]) -> int:
+    """From how many first rows to learn transforms and hyperparameters.
+
+    The count moves on by a tenth at a time, so that most asks need no new fit.
+    """
+    count = first = min(REFIT_EACH_UP_TO, len(outputs))
+    while (count := max(count + 1, int(count * REFIT_RATIO))) <= len(outputs):
+        first = count
+    head = outputs[:first]
+    return first if (head.max(axis=0) > head.min(axis=0)).all() else len(outputs)
+
+
+def choices(problem: Problem) -> NDArray[np.int64]:
+    """(d,) how many values a categorical parameter has; 0 for the others."""
+    sizes = [len(p.choices) if isinstance(p, Categorical) else 0 for p in problem.space.parameters]
+    return np.array(sizes, dtype=np.int64)
+
+
+def _success(history: History, device: str) -> "Model | None":
     """A regression on labels: cruder than a classifier, and as good on a handful of failures."""
     from primo_optimizer.gp.model import fit
 
@@ -131,23 +199,30 @@ def _success(history: History) -> "Model | None":
     labels = np.array([0.0] * len(failed) + [1.0] * len(sound))[: len(X), None]
     if labels.min() == labels.max():
         return None
-    return fit(X, None, labels, history.problem.space.categorical)
+    return fit(X, None, labels, choices(history.problem), device)
 
 
 def _rows(
     history: History,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
-    """X (n, d), s (n,) in [0, 1] or None, losses (n, m): one row for each observation."""
+    """X (n, d), s (n,) in [0, 1] or None, outputs (n, m + c): one row for each observation."""
+    problem = history.problem
     seen = [(trial, o) for trial in history.sound() for o in trial.observations]
     X = history.encode([trial for trial, _ in seen])
-    losses = bounded(history.problem.losses([o.values for _, o in seen]))
+    losses = problem.losses([o.values for _, o in seen])
+    bounds = [[o.constrained[c.metric] for c in problem.constraints] for _, o in seen]
+    bounded_by = np.array(bounds, dtype=np.float64).reshape(len(seen), len(problem.constraints))
+    outputs = bounded(np.concatenate([losses, bounded_by], axis=1))
     s = np.array([_depth(history, o.fidelity) for _, o in seen])
     if len(seen) > MAX_ROWS:
-        place = np.empty(len(seen))
-        place[best_first(losses)] = np.arange(len(seen))
-        keep = np.sort(np.lexsort((place, -s))[:MAX_ROWS])
-        X, s, losses = X[keep], s[keep], losses[keep]
-    return X, s if len(history.rungs) > 1 else None, losses
+        keep = np.sort(np.lexsort((_mean_rank(losses), -s))[:MAX_ROWS])
+        X, s, outputs = X[keep], s[keep], outputs[keep]
+    return X, s if len(history.rungs) > 1 else None, outputs
+
+
+def _mean_rank(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) low for rows that are good in all losses."""
+    return np.asarray(losses.argsort(axis=0).argsort(axis=0).mean(axis=1), dtype=np.float64)
 
 
 def _depth(history: History, fidelity: float | None) -> float:

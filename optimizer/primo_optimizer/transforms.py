@@ -40,12 +40,14 @@ class OutputTransform:
     ceiling: float
 
     @classmethod
-    def of(cls, losses: NDArray[np.float64]) -> "OutputTransform":
-        """Chosen from (n,) finite losses, n at least 1."""
+    def of(cls, losses: NDArray[np.float64], cut: bool = True) -> "OutputTransform":
+        """Chosen from (n,) finite losses, n at least 1; `cut` says whether to cut the bad tail."""
         scale = float(np.abs(losses).max()) or 1.0
         y = losses / scale
         offset = 0.05 * float(np.median(y))
         shape = _least_skewed(y, offset)
+        if not cut:
+            return cls(shape, scale, offset, math.inf)
         z = _forward(shape, offset, y)
         good, fair = np.quantile(z, [0.1, 0.75])
         ceiling = float(fair + 3.0 * (fair - good)) if fair > good else float(z.max())
@@ -92,6 +94,6 @@ def _forward(shape: Shape, offset: float, y: NDArray[np.float64]) -> NDArray[np.
         case Shape.IDENTITY:
             return y
         case Shape.ROOT:
-            return np.sqrt(y)
+            return np.asarray(np.sqrt(np.maximum(y, 0.0)), dtype=np.float64)
         case Shape.LOG:
-            return np.log(y + offset)
+            return np.asarray(np.log(np.maximum(y + offset, 1e-300)), dtype=np.float64)

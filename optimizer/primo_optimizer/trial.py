@@ -87,7 +87,8 @@ class Suggestion:
         fidelity: to train up to, in the user's unit; None without a fidelity.
         resume_from: the fidelity already reached by this trial; None for a new one.
         explanation: why this one, as plain JSON data. Always holds `stage` (`InitialDesign` or
-            `Optimizing`) and `origin` (`Uniform`, `Prior`, `PriorCenter`, `Promotion`, `Model`).
+            `Optimizing`) and `origin` (`Uniform`, `Prior`, `PriorCenter`, `Promotion`, `Model`);
+            of a configuration of the user's own only the `origin`, `User`.
     """
 
     trial: int

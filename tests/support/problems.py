@@ -23,7 +23,8 @@ class Benchmark:
 
     Attributes:
         spec: as of a PriMOStudy.
-        evaluate: (configuration, share of the full fidelity) -> values, or None if it fails.
+        evaluate: (configuration, share of the full fidelity) -> values of the objectives and of
+            the constraints' metrics, or None if it fails.
         reference: a loss for each objective, in the order of their names.
     """
 
@@ -61,6 +62,19 @@ BRANIN_CURRIN = Benchmark(
     },
     _branin_currin,
     reference=(0.2, 1.0),
+)
+
+
+def _branin_currin_on_a_disk(c: Mapping[str, Any], share: float) -> dict[str, float]:
+    """As in Gelbart, Snoek, Adams (arXiv 1403.5607): two of Branin's three minima are outside."""
+    u, v = 15.0 * c["x"] - 5.0, 15.0 * c["y"]
+    return {**_branin_currin(c, share), "distance": (u - 2.5) ** 2 + (v - 7.5) ** 2}
+
+
+DISK = Benchmark(
+    {**BRANIN_CURRIN.spec, "constraints": [{"metric": "distance", "atMost": 50}]},
+    _branin_currin_on_a_disk,
+    reference=BRANIN_CURRIN.reference,
 )
 
 
@@ -106,6 +120,24 @@ TRAINING = Benchmark(
     },
     _training,
     reference=(-0.2, 12.0),  # accuracy, latency
+)
+
+
+def _training_in_memory(c: Mapping[str, Any], share: float) -> dict[str, float]:
+    return {**_training(c, share), "memory": c["layers"] * c["width"] / 64}
+
+
+# What the prior on accuracy believes in takes twelve times the memory there is.
+LIMITED = Benchmark(
+    {
+        **TRAINING.spec,
+        "constraints": [
+            {"metric": "memory", "atMost": 2},
+            {"metric": "accuracy", "atLeast": 0.3},
+        ],
+    },
+    _training_in_memory,
+    reference=TRAINING.reference,
 )
 
 
@@ -233,8 +265,15 @@ class Simulation:
         if values is None:
             self.trials[number] = replace(trial, running=False, failed="Diverged")
             return
-        seen = (*trial.observations, Observation(trial.fidelity, values))
+        seen = (*trial.observations, self._observation(trial.fidelity, values))
         self.trials[number] = replace(trial, running=False, observations=seen)
+
+    def _observation(self, fidelity: float | None, values: Mapping[str, float]) -> Observation:
+        return Observation(
+            fidelity,
+            {o.name: values[o.name] for o in self.problem.objectives},
+            {c.metric: values[c.metric] for c in self.problem.constraints},
+        )
 
     def _share(self, fidelity: float | None, without: float = 1.0) -> float:
         if self.problem.fidelity is None or fidelity is None:
@@ -246,22 +285,25 @@ class Simulation:
         return list(itertools.chain.from_iterable(ask.suggestions for ask in self.asks))
 
     def full_losses(self) -> NDArray[np.float64]:
+        """(n, m) of the feasible trials at full fidelity."""
         full = self.problem.full_fidelity
-        seen = [trial.at(full) for trial in self.trials.values()]
-        return self.problem.losses([o.values for o in seen if o is not None])
+        seen = [o for trial in self.trials.values() if (o := trial.at(full))]
+        feasible = [o.values for o in seen if self.problem.violation(o.constrained) == 0.0]
+        return self.problem.losses(feasible)
 
     def hypervolume(self) -> float:
         return hypervolume(self.full_losses(), np.array(self.benchmark.reference))
 
 
 def attainable(benchmark: Benchmark, draws: int = 20_000) -> float:
-    """Hypervolume of many random configurations at full fidelity."""
+    """Hypervolume of many random feasible configurations at full fidelity."""
     problem = benchmark.problem()
     rng = np.random.default_rng(12345)
     space = problem.space
     points = space.spread(rng.random((draws, len(space.parameters))))
     values = [benchmark.evaluate(space.decode(point), 1.0) for point in points]
-    losses = problem.losses([v for v in values if v is not None])
+    feasible = [v for v in values if v is not None and problem.violation(v) == 0.0]
+    losses = problem.losses(feasible)
     return hypervolume(_thinned(losses), np.array(benchmark.reference))
 
 

@@ -1,20 +1,27 @@
-"""Models and improvement, against closed forms and brute force."""
+"""Gaussian processes, against BoTorch's and numeric derivatives."""
 
+import math
+
+import gpytorch
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from botorch.models import SingleTaskGP
+from scipy.optimize import approx_fprime
 
-from primo_optimizer.gp.improvement import (
-    SAMPLES,
-    log_expected_improvement,
-    normal_samples,
+from primo_optimizer.gp.model import (
+    FIT_ROWS,
+    JITTER,
+    Embedding,
+    Model,
+    _hyperparameters,
+    _Likelihood,
+    fit,
 )
-from primo_optimizer.gp.model import fit
 from primo_optimizer.gp.threads import single_thread
-from primo_optimizer.pareto import hypervolume
 
-NUMERIC = np.zeros(2, bool)
+NUMERIC = np.zeros(2, dtype=np.int64)
+MIXED = np.array([3, 0])
 
 
 def _data(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +62,7 @@ def test_categories_have_no_order() -> None:
     rng = np.random.default_rng(0)
     X = np.stack([(rng.integers(0, 3, 30) + 0.5) / 3, rng.random(30)], axis=1)
     Y = ((X[:, :1] > 0.4) & (X[:, :1] < 0.6)) + 0.1 * X[:, 1:]
-    model = fit(X, None, Y.astype(float), np.array([True, False]))
+    model = fit(X, None, Y.astype(float), MIXED)
     mean, _ = model.predict(np.array([[1 / 6, 0.5], [3 / 6, 0.5], [5 / 6, 0.5]]))
     assert mean[1, 0] - mean[0, 0] > 0.8
     assert mean[0, 0] == pytest.approx(mean[2, 0], abs=0.1)
@@ -71,47 +78,88 @@ def test_the_number_of_threads_is_given_back_and_the_global_generator_left_alone
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     with single_thread():
         assert torch.get_num_threads() == 1
-        normal_samples(2, seed=1)
+        X, Y = _data(5)
+        fit(X, None, Y, NUMERIC)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0.3, 0.2), (0.8, 0.5), (0.5, 0.01)])
-def test_improvement_of_one_objective_is_the_closed_form(mean: float, std: float) -> None:
-    best = 0.6
-    samples = mean + std * normal_samples(1, seed=0)[None, :, :]
-    found = log_expected_improvement(samples, np.zeros((1, 1)) + 1.0, np.array([[best]]))
-    z = (best - mean) / std
-    expected = std * (z * norm.cdf(z) + norm.pdf(z))
-    assert np.exp(found[0]) == pytest.approx(expected, rel=0.1)
+def test_the_posterior_is_that_of_botorch() -> None:
+    X, Y = _data(25)
+    ours = fit(X, None, Y[:, :1], NUMERIC)
+    points = np.random.default_rng(5).random((50, 2))
+    mean, std = ours.predict(points)
+    theirs = _botorch(ours, X, Y[:, :1]).posterior(torch.from_numpy(points))
+    assert mean == pytest.approx(theirs.mean.detach().numpy(), rel=1e-6)
+    assert std == pytest.approx(theirs.variance.detach().sqrt().numpy(), rel=1e-4)
 
 
-def test_improvement_of_two_objectives_is_the_mean_gain_in_hypervolume() -> None:
-    rng = np.random.default_rng(0)
-    front, samples = rng.random((6, 2)), rng.random((4, SAMPLES, 2)) * 1.2 - 0.1
-    found = log_expected_improvement(samples, np.full((4, 2), 20.0), front)
-    base = hypervolume(front, np.ones(2))
-    gains = [
-        np.mean([hypervolume(np.vstack([front, row]), np.ones(2)) - base for row in rows])
-        for rows in samples
-    ]
-    assert np.exp(found) == pytest.approx(gains, rel=1e-6)
-
-
-def test_improvement_of_four_objectives_orders_as_the_hypervolume_does() -> None:
-    rng = np.random.default_rng(0)
-    front, means = rng.random((6, 4)), rng.random((30, 1, 4))
-    samples = np.repeat(means, SAMPLES, axis=1)
-    found = log_expected_improvement(samples, means[:, 0], front)
-    base = hypervolume(front, np.ones(4))
-    gains = np.array([hypervolume(np.vstack([front, row[0]]), np.ones(4)) - base for row in means])
-    large = gains > 1e-3
-    assert np.corrcoef(np.exp(found[large]), gains[large])[0, 1] > 0.85
-
-
-def test_hope_tells_hopeless_points_apart() -> None:
-    samples = np.full((2, SAMPLES, 2), 5.0)
-    near, far = log_expected_improvement(
-        samples, np.array([[1.1, 1.1], [3.0, 3.0]]), np.zeros((0, 2))
+def _botorch(ours: Model, X: np.ndarray, Y: np.ndarray) -> SingleTaskGP:
+    theta = ours.theta[0]
+    kernel = gpytorch.kernels.ScaleKernel(gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=2))
+    model = SingleTaskGP(
+        torch.from_numpy(X),
+        torch.from_numpy(Y),
+        covar_module=kernel.double(),
+        mean_module=gpytorch.means.ZeroMean(),
+        outcome_transform=None,
+        likelihood=gpytorch.likelihoods.GaussianLikelihood(
+            noise_constraint=gpytorch.constraints.GreaterThan(1e-9)
+        ),
     )
-    assert near > far
+    scale, shift = float(ours.std[0]), float(ours.mean[0])
+    model.set_train_data(targets=torch.from_numpy((Y[:, 0] - shift) / scale), strict=False)
+    kernel.outputscale = math.exp(theta[-2])
+    kernel.base_kernel.lengthscale = torch.exp(theta[:2])
+    model.likelihood.noise = math.exp(theta[-1]) + JITTER
+    model.eval()
+    model.outcome_transform = _Unstandardize(shift, scale)
+    return model
+
+
+class _Unstandardize(torch.nn.Module):
+    """Back to the unit of the outputs: all that BoTorch's `posterior` asks of a transform."""
+
+    def __init__(self, shift: float, scale: float) -> None:
+        super().__init__()
+        self.shift, self.scale = shift, scale
+
+    def untransform_posterior(self, posterior, X=None):
+        from botorch.posteriors import TransformedPosterior
+
+        return TransformedPosterior(
+            posterior,
+            sample_transform=lambda s: s * self.scale + self.shift,
+            mean_transform=lambda mean, variance: mean * self.scale + self.shift,
+            variance_transform=lambda mean, variance: variance * self.scale**2,
+        )
+
+
+@pytest.mark.parametrize("fidelities", [None, [0.0, 0.4, 1.0]], ids=["plain", "rungs"])
+def test_the_gradient_is_the_derivative(fidelities: list[float] | None) -> None:
+    rng = np.random.default_rng(0)
+    X = np.stack([(rng.integers(0, 3, 20) + 0.5) / 3, rng.random(20)], axis=1)
+    s = None if fidelities is None else rng.choice(fidelities, 20)
+    likelihood = _Likelihood.of(Embedding(MIXED), X, s, rng.normal(size=20), "cpu")
+    theta = likelihood.center + 0.3 * rng.normal(size=len(likelihood.center))
+    _, gradient = likelihood.loss_and_gradient(theta)
+    numeric = approx_fprime(theta, lambda at: likelihood.loss_and_gradient(at)[0], 1e-6)
+    assert gradient == pytest.approx(numeric, rel=1e-3, abs=1e-3)
+
+
+def test_first_rows_that_stay_the_same_need_no_new_fit() -> None:
+    X, Y = _data(30)
+    fit(X[:25], None, Y[:25], NUMERIC, learn_from=20)
+    before = _hyperparameters.cache_info()
+    grown = fit(X, None, Y, NUMERIC, learn_from=20)
+    after = _hyperparameters.cache_info()
+    assert (after.hits, after.misses) == (before.hits + 2, before.misses)
+    _hyperparameters.cache_clear()
+    assert torch.equal(fit(X, None, Y, NUMERIC, learn_from=20).theta, grown.theta)
+
+
+def test_many_rows_are_all_predicted_from() -> None:
+    n = 3 * FIT_ROWS
+    X, Y = _data(n)
+    mean, _ = fit(X, None, Y, NUMERIC).predict(X)
+    assert np.abs(mean - Y).max(axis=0) == pytest.approx([0.0, 0.0], abs=0.5)

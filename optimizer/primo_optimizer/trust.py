@@ -1,0 +1,87 @@
+"""How much the users' priors count in a step, by what has been observed.
+
+The paper lets a prior's weight decay with the number of steps alone. Here a prior counts as far as
+the models predict its region to be better than any other: one that is wrong loses its say with the
+first observations, and one that is right keeps it for longer.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from primo_optimizer.draws import Purpose, generator
+from primo_optimizer.history import History
+from primo_optimizer.priors import PriorDensity, densities
+from primo_optimizer.surrogate import Surrogate
+
+# Draws to tell how a prior's region compares with the space at large.
+PRIOR_DRAWS = 48
+# Share of prior draws predicted better than uniform ones: no better than chance, fully trusted.
+CHANCE, TRUSTED = 0.5, 0.75
+# A fully trusted prior decays this many times more slowly, less one.
+TRUST_SLOWS = 3.0
+# A weight below it moves nothing.
+LEAST_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """What is known about the users' priors in one step.
+
+    Attributes:
+        prior: the one that takes part; None if none does.
+        weight: the exponent of its density, 0 to 1.
+        epsilon: this step leaves the priors aside by chance.
+    """
+
+    prior: PriorDensity | None = None
+    weight: float = 0.0
+    epsilon: bool = False
+
+
+def say(
+    history: History,
+    surrogate: Surrogate,
+    everywhere: NDArray[np.float64],
+    epsilon: float,
+    decay_from: float,
+    seed: int,
+    number: int,
+) -> Say:
+    """Whether a prior takes part in this step, which one, and how much it counts."""
+    names = [history.problem.objectives[j].name for j in surrogate.columns]
+    priors = [prior for prior in densities(history.problem) if prior.objective in names]
+    if not priors:
+        return Say()
+    rng = generator(seed, number, Purpose.PRIOR)
+    if rng.random() < epsilon:
+        return Say(epsilon=True)
+    prior = priors[int(rng.integers(len(priors)))]
+    drawn = history.problem.space.snap(prior.sample(rng, PRIOR_DRAWS))
+    trust = _trust(surrogate, names.index(prior.objective), drawn, everywhere)
+    steps = max(history.spent(with_running=False) - decay_from, 0.0)
+    weight = prior_weight(trust, steps, len(history.problem.space.parameters))
+    return Say(prior, weight) if weight > LEAST_WEIGHT else Say()
+
+
+def _trust(
+    surrogate: Surrogate, column: int, drawn: NDArray[np.float64], everywhere: NDArray[np.float64]
+) -> float:
+    """0 to 1: how far configurations from the prior are predicted to be better than any others."""
+    ours = surrogate.predict(drawn).mean[:, column]
+    theirs = surrogate.predict(everywhere).mean[:, column]
+    better = float((ours[:, None] < theirs[None, :]).mean())
+    return min(max((better - CHANCE) / (TRUSTED - CHANCE), 0.0), 1.0)
+
+
+def prior_weight(trust: float, steps: float, d: int) -> float:
+    """The exponent of a prior's density: the paper's exp(-n²/d), led by trust.
+
+    Args:
+        trust: 0 takes the prior out, 1 makes it last twice as long.
+        steps: full evaluations since the initial design.
+        d: number of parameters.
+    """
+    return trust * math.exp(-(steps**2) / (d * (1.0 + TRUST_SLOWS * trust)))
