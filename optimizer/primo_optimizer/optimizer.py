@@ -41,6 +41,9 @@ class Optimizer(Protocol):
 # Imported when asked for: torch takes seconds, and most of what we run never needs it.
 ALGORITHMS = {
     "primo": "primo_optimizer.primo",
+    "moasha": "primo_optimizer.moasha",
+    "parego": "primo_optimizer.parego",
+    "qlognehvi": "primo_optimizer.qlognehvi",
     "random": "primo_optimizer.random_search",
 }
 

@@ -2,17 +2,22 @@
 
 Two stages, told apart by what the trials have cost: an initial design over cheap rungs, then
 Bayesian optimization whose acquisition function is weighted with the users' priors. Where we
-differ from the paper, the module that does so says why.
+differ from the paper, the module that does so says why; with `paper: true` it is as published.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from primo_optimizer import initial_design, optimizing
+from primo_optimizer import initial_design, optimizing, paper
 from primo_optimizer.history import History
 from primo_optimizer.problem import Problem
-from primo_optimizer.settings import number_mistakes, unknown_settings
+from primo_optimizer.settings import (
+    flag_mistakes,
+    number_mistakes,
+    pattern_mistakes,
+    unknown_settings,
+)
 from primo_optimizer.surrogate import Surrogate
 from primo_optimizer.trial import Suggestion, Trial
 
@@ -20,6 +25,8 @@ from primo_optimizer.trial import Suggestion, Trial
 # knows nothing of what counts.
 MIN_OBSERVATIONS = 3
 MIN_COMPLETE = 1
+# In full evaluations. Fewer see too little of the space, more are late with full evaluations.
+INITIAL_DESIGN = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,36 +35,48 @@ class Settings:
 
     Attributes:
         epsilon: the share of steps that leave the priors aside.
-        initial_design: the budget of the first stage in full evaluations. The paper takes 5; with
-            few parameters fewer do.
+        initial_design: the budget of the first stage in full evaluations. The paper takes 5; since
+            models learn from all rungs, they may take over sooner.
+        device: where torch computes, as torch names it.
+        paper: the algorithm as published, whose defaults are the paper's.
     """
 
     epsilon: float
     initial_design: float
+    device: str
+    paper: bool
 
     @classmethod
     def of(cls, problem: Problem) -> "Settings":
-        default = min(5, max(2, len(problem.space.parameters)))
+        default = min(INITIAL_DESIGN, max(2.0, len(problem.space.parameters)))
         given = {k: v for k, v in problem.settings.items() if v is not None}
         return cls(
             epsilon=float(given.get("epsilon", 0.25)),
             initial_design=float(given.get("initialDesign", default)),
+            device=str(given.get("device", "cpu")),
+            paper=bool(given.get("paper", False)),
         )
 
 
 def check_settings(settings: Mapping[str, Any]) -> list[str]:
     return [
-        *unknown_settings("primo", settings, ("epsilon", "initialDesign")),
+        *unknown_settings("primo", settings, ("device", "epsilon", "initialDesign", "paper")),
         *number_mistakes(settings, "epsilon", 0.0, 1.0),
         *number_mistakes(settings, "initialDesign", 0.0),
+        *flag_mistakes(settings, "paper"),
+        *pattern_mistakes(
+            settings, "device", r"cpu|(cuda|xpu|mps)(:\d+)?", "such as cpu or cuda:0"
+        ),
     ]
 
 
 def suggest(
     problem: Problem, trials: Sequence[Trial], count: int, seed: int, next_number: int
 ) -> list[Suggestion]:
-    history = History.of(problem, trials)
     settings = Settings.of(problem)
+    if settings.paper:
+        return paper.suggest(problem, trials, count, seed, next_number)
+    history = History.of(problem, trials)
     fitted: Surrogate | str | None = None
     suggestions: list[Suggestion] = []
     # One after the other, the earlier ones pending: q at once are the same as q asks in a row.
@@ -66,7 +85,7 @@ def suggest(
             suggestion = initial_design.propose(history, seed, next_number)
         else:
             # Pending trials do not change the fit, so one is enough.
-            fitted = optimizing.fit(history) if fitted is None else fitted
+            fitted = optimizing.fit(history, settings.device) if fitted is None else fitted
             suggestion = optimizing.propose(
                 history, fitted, settings.epsilon, settings.initial_design, seed, next_number
             )

@@ -1,6 +1,7 @@
 """Reading an algorithm's settings, `algorithm.settings` of a study."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,3 +35,21 @@ def number_mistakes(
         return []
     expected = f"between {low:g} and {high:g}" if math.isfinite(high) else f"{low:g} or more"
     return [f"{at}: {value:g} is not {expected}"]
+
+
+def flag_mistakes(settings: Mapping[str, Any], name: str) -> list[str]:
+    """A message if the setting is there and is neither true nor false."""
+    value = settings.get(name)
+    if value is None or isinstance(value, bool):
+        return []
+    return [f"algorithm.settings.{name}: {shown(value)} is not true or false"]
+
+
+def pattern_mistakes(
+    settings: Mapping[str, Any], name: str, pattern: str, expectation: str
+) -> list[str]:
+    """A message if the setting is there and is no text that the whole pattern fits."""
+    value = settings.get(name)
+    if value is None or (isinstance(value, str) and re.fullmatch(pattern, value)):
+        return []
+    return [f"algorithm.settings.{name}: {shown(value)} is not {expectation}"]

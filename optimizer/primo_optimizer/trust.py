@@ -6,7 +6,8 @@ first observations, and one that is right keeps it for longer.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,13 @@ class Say:
         prior: the one that takes part; None if none does.
         weight: the exponent of its density, 0 to 1.
         epsilon: this step leaves the priors aside by chance.
+        trust: objective -> how far the observations support its prior, 0 to 1.
     """
 
     prior: PriorDensity | None = None
     weight: float = 0.0
     epsilon: bool = False
+    trust: Mapping[str, float] = field(default_factory=dict)
 
 
 def say(
@@ -56,14 +59,18 @@ def say(
     if not priors:
         return Say()
     rng = generator(seed, number, Purpose.PRIOR)
-    if rng.random() < epsilon:
-        return Say(epsilon=True)
-    prior = priors[int(rng.integers(len(priors)))]
-    drawn = history.problem.space.snap(prior.sample(rng, PRIOR_DRAWS))
-    trust = _trust(surrogate, names.index(prior.objective), drawn, everywhere)
+    epsilon_step = bool(rng.random() < epsilon)
+    chosen = int(rng.integers(len(priors)))
+    trust = {}
+    for prior in priors:
+        drawn = history.problem.space.snap(prior.sample(rng, PRIOR_DRAWS))
+        trust[prior.objective] = _trust(surrogate, names.index(prior.objective), drawn, everywhere)
+    if epsilon_step:
+        return Say(epsilon=True, trust=trust)
+    prior = priors[chosen]
     steps = max(history.spent(with_running=False) - decay_from, 0.0)
-    weight = prior_weight(trust, steps, len(history.problem.space.parameters))
-    return Say(prior, weight) if weight > LEAST_WEIGHT else Say()
+    weight = prior_weight(trust[prior.objective], steps, len(history.problem.space.parameters))
+    return Say(prior, weight, trust=trust) if weight > LEAST_WEIGHT else Say(trust=trust)
 
 
 def _trust(

@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from primo_optimizer import (
 from primo_optimizer.rungs import ladder, reached
 from support.problems import (
     BRANIN_CURRIN,
+    DISK,
+    LIMITED,
     ONE,
     THREE,
     TINY,
@@ -35,6 +39,8 @@ from support.problems import (
 
 FRAGILE = failing_where(TRAINING, lambda c: c["lr"] > 0.01 or c["activation"] == "tanh")
 WITHOUT_FIDELITY = {"fidelity": None}
+NEVER_KEPT = [{"metric": "distance", "atMost": -1}]
+PREFERENCES = {"weights": {"branin": 2, "currin": 1}, "scalarization": "Linear"}
 
 # Benchmark, changes of its spec, workers, budget in full evaluations.
 RUNS = [
@@ -44,28 +50,53 @@ RUNS = [
     pytest.param(TRAINING, WITHOUT_FIDELITY, 3, 10, id="mixed space, no fidelity"),
     pytest.param(FRAGILE, {}, 8, 9, id="many failures, eight workers"),
     pytest.param(THREE, {}, 2, 6, id="three objectives, broken fidelities"),
+    pytest.param(LIMITED, {}, 2, 7, id="constraints and priors, mixed space"),
+    pytest.param(DISK, {"constraints": NEVER_KEPT}, 2, 6, id="a constraint that nothing keeps"),
+    pytest.param(BRANIN_CURRIN, {"preferences": PREFERENCES}, 2, 6, id="a preferred trade-off"),
 ]
+
+# A model from the third trial on, and a rough one: what is looked at here does not depend on it.
+SOON = MappingProxyType({"initialDesign": 2, "samples": 8})
 
 
 class AlgorithmSuite:
-    """Inherit it and name the algorithm."""
+    """Inherit it and name the algorithm.
+
+    Attributes:
+        share: of the budgets below; an algorithm that takes long for a step needs fewer of them.
+    """
 
     name: str
+    settings: Mapping[str, Any] = MappingProxyType({})
+    share = 1.0
 
-    def problem(self, benchmark: Benchmark, changes: dict[str, Any]) -> Problem:
-        return benchmark.problem(algorithm={"name": self.name}, **changes)
+    @classmethod
+    def algorithm(cls) -> dict[str, Any]:
+        return {"name": cls.name, "settings": dict(cls.settings)}
 
+    @classmethod
+    def problem(cls, benchmark: Benchmark, changes: dict[str, Any]) -> Problem:
+        return benchmark.problem(algorithm=cls.algorithm(), **changes)
+
+    @classmethod
     def simulate(
-        self, benchmark: Benchmark, changes: dict[str, Any], workers: int, budget: float
+        cls, benchmark: Benchmark, changes: dict[str, Any], workers: int, budget: float
     ) -> Simulation:
-        return Simulation(benchmark, self.problem(benchmark, changes), workers).run(budget)
+        study = Simulation(benchmark, cls.problem(benchmark, changes), workers)
+        return study.run(cls.share * budget)
+
+    @classmethod
+    @cache
+    def training(cls) -> Simulation:
+        """Only to be looked at: several tests share it."""
+        return cls.simulate(TRAINING, {}, 2, 7)
 
     @pytest.mark.parametrize(("benchmark_", "changes", "workers", "budget"), RUNS)
     def test_a_whole_study_keeps_the_contract(
         self, benchmark_: Benchmark, changes: dict[str, Any], workers: int, budget: float
     ) -> None:
         study = self.simulate(benchmark_, changes, workers, budget)
-        assert study.spent >= budget, "the study got stuck"
+        assert study.spent >= self.share * budget, "the study got stuck"
         for ask in study.asks:
             assert 1 <= len(ask.suggestions) <= ask.count
             assert_sound(study.problem, ask.trials, ask.suggestions)
@@ -81,7 +112,7 @@ class AlgorithmSuite:
 
     @pytest.mark.parametrize("benchmark_", [ONE, TRAINING], ids=["one objective", "mixed"])
     def test_many_at_once_are_the_same_as_one_after_the_other(self, benchmark_: Benchmark) -> None:
-        study = self.simulate(benchmark_, {}, 2, 7)
+        study = self.training() if benchmark_ is TRAINING else self.simulate(benchmark_, {}, 2, 7)
         trials = list(study.trials.values())
         together = suggest(study.problem, trials, 3, 5)
         assert len(together) == 3
@@ -91,9 +122,9 @@ class AlgorithmSuite:
             trials = with_running(trials, alone)
 
     def test_a_fresh_process_gives_the_same_answer(self) -> None:
-        study = self.simulate(TRAINING, {}, 2, 7)
+        study = self.training()
         trials = [trial.to_dict() for trial in study.trials.values()]
-        spec = {**TRAINING.spec, "algorithm": {"name": self.name}}
+        spec = {**TRAINING.spec, "algorithm": self.algorithm()}
         script = (
             "import json, sys; from primo_optimizer import Problem, Trial, suggest\n"
             "spec, trials = json.load(sys.stdin)\n"
@@ -153,7 +184,7 @@ class AlgorithmSuite:
         assert all(trial.failed for trial in study.trials.values())
 
     def test_stopped_and_failed_trials_get_no_more_runs(self) -> None:
-        study = self.simulate(TRAINING, {}, 2, 4)
+        study = self.training()
         trials = [
             replace(trial, failed="Lost") if trial.number % 2 else replace(trial, stopped=True)
             for trial in study.trials.values()
@@ -172,7 +203,7 @@ class AlgorithmSuite:
         ],
     )
     def test_odd_values_do_no_harm(self, benchmark_: Benchmark, values: list[list[float]]) -> None:
-        problem = benchmark_.problem(algorithm={"name": self.name})
+        problem = self.problem(benchmark_, {})
         trials = observed(problem, values)
         for suggestion in suggest(problem, trials, 3, 0):
             assert_json(suggestion)
@@ -273,3 +304,24 @@ class TestPrimo(AlgorithmSuite):
 
 class TestRandom(AlgorithmSuite):
     name = "random"
+
+
+class TestMoasha(AlgorithmSuite):
+    name = "moasha"
+
+
+class TestParego(AlgorithmSuite):
+    name = "parego"
+    settings = SOON
+    share = 0.6
+
+
+class TestQlognehvi(AlgorithmSuite):
+    name = "qlognehvi"
+    settings = SOON
+    share = 0.6
+
+
+class TestPaper(AlgorithmSuite):
+    name = "primo"
+    settings = MappingProxyType({"paper": True})

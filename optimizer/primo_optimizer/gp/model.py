@@ -318,9 +318,9 @@ def _kernel_priors(
     d: int, with_fidelity: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[tuple[float, float]]]:
     """Mean and std of each log hyperparameter, (p,), and their ranges."""
-    # Half the median of Hvarfner's prior for d dimensions: on the few dozen points of a study the
-    # full one makes everything look linear.
-    lengthscale = math.sqrt(2.0) + 0.5 * math.log(d) - math.log(2.0)
+    # A third of the median of Hvarfner's prior for d dimensions: on the few dozen points of a study
+    # the full one makes everything look linear, and the model too sure of it.
+    lengthscale = math.sqrt(2.0) + 0.5 * math.log(d) - math.log(3.3)
     rows = [(lengthscale, LENGTHSCALE_STD, LENGTHSCALE_RANGE)] * d
     if with_fidelity:
         rows.append((*FIDELITY_LENGTHSCALE, LENGTHSCALE_RANGE))

@@ -148,10 +148,12 @@ def test_success_is_less_likely_near_a_failure() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"eta": 3}, "algorithm.settings.eta: is not a setting of primo (there are: epsilon, init"),
+        ({"eta": 3}, "algorithm.settings.eta: is not a setting of primo (there are: device, e"),
         ({"epsilon": 1.5}, "algorithm.settings.epsilon: 1.5 is not between 0 and 1"),
         ({"epsilon": "a"}, "algorithm.settings.epsilon: 'a' is not a finite number"),
         ({"initialDesign": -1}, "algorithm.settings.initialDesign: -1 is not 0 or more"),
+        ({"paper": "yes"}, "algorithm.settings.paper: 'yes' is not true or false"),
+        ({"device": "gpu"}, "algorithm.settings.device: 'gpu' is not such as cpu or cuda:0"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
