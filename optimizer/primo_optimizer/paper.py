@@ -27,7 +27,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +48,6 @@ from primo_optimizer.priors import PriorDensity, densities
 from primo_optimizer.problem import Problem
 from primo_optimizer.surrogate import choices
 from primo_optimizer.trial import Suggestion, Trial
-
-if TYPE_CHECKING:
-    from primo_optimizer.gp.botorch_models import Models
 
 EPSILON, INITIAL_DESIGN = 0.25, 5.0
 # Full evaluations that a model needs.
@@ -156,12 +153,27 @@ class Draws:
 
 def _improve(history: History, draws: Draws, seed: int, number: int) -> Suggestion | None:
     """None if every configuration is known."""
+    from primo_optimizer.gp.model import SingularModelError
+
+    try:
+        found = _maximize(history, draws, seed, number)
+    except SingularModelError as error:
+        found = str(error)
+    if isinstance(found, str):
+        return spread_out(history, seed, number, stage="Optimizing", fallback=found)
+    return found
+
+
+def _maximize(history: History, draws: Draws, seed: int, number: int) -> Suggestion | str:
+    """The best new configuration, or why there is none."""
+    from primo_optimizer.gp.botorch_models import Models
+
     problem, evidence = history.problem, Evidence.of(history)
     losses = evidence.losses @ draws.weights
-    fitted = _fit(problem, evidence, losses)
-    if isinstance(fitted, str):
-        return spread_out(history, seed, number, stage="Optimizing", fallback=fitted)
-    acquisition = fitted.improvement(step_of(history, evidence, SAMPLES, seed, number))
+    if not varies(losses[:, None])[0]:
+        return "no objective varies"
+    models = Models.fit(evidence.data(losses[:, None]), choices(problem), matern=True)
+    acquisition = models.improvement(step_of(history, evidence, SAMPLES, seed, number))
 
     def score(X: NDArray[np.float64]) -> NDArray[np.float64]:
         if draws.prior is None:
@@ -171,29 +183,17 @@ def _improve(history: History, draws: Draws, seed: int, number: int) -> Suggesti
     parents = evidence.X[np.argsort(losses, kind="stable")[:PARENTS]]
     rng = generator(seed, number, Purpose.CANDIDATES)
     points, _ = candidates.ranked(problem.space, score, parents, draws.prior, rng)
-    found = best_unknown(history, points)
-    if found is None:
-        return spread_out(history, seed, number, stage="Optimizing", fallback="all near are known")
-    row, configuration = found
-    mean, std = fitted.predict(points[row, None])
+    new = best_unknown(history, points)
+    if new is None:
+        return "all configurations in reach are known"
+    row, configuration = new
+    point = points[row, None]
+    mean, std = models.predict(point)
     explanation = {
         "stage": "Optimizing",
         "origin": "Model",
-        "acquisition": rounded(acquisition(points[row, None])[0]),
+        "acquisition": rounded(acquisition(point)[0]),
         "weightedSum": {"mean": rounded(mean[0, 0]), "std": rounded(std[0, 0])},
         **draws.explain(problem),
     }
     return Suggestion(number, configuration, history.full, None, explanation)
-
-
-def _fit(problem: Problem, evidence: Evidence, losses: NDArray[np.float64]) -> "Models | str":
-    """The models, or why there are none; losses are (n,)."""
-    from primo_optimizer.gp.botorch_models import Models
-    from primo_optimizer.gp.model import SingularModelError
-
-    if not varies(losses[:, None])[0]:
-        return "no objective varies"
-    try:
-        return Models.fit(evidence.data(losses[:, None]), choices(problem), matern=True)
-    except SingularModelError as error:
-        return str(error)

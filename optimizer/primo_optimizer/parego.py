@@ -31,8 +31,9 @@ from primo_optimizer.trial import Suggestion, Trial, Value
 if TYPE_CHECKING:
     from primo_optimizer.gp.botorch_models import Acquisition, Data, Models, Step
 
-# The start has two trials for each parameter and two more, as is usual with BoTorch, up to so many.
-MAX_INITIAL_DESIGN = 20
+# The start has two trials for each parameter and two more, as is usual with BoTorch, up to so many:
+# studies of trainings end after a few dozen.
+MAX_INITIAL_DESIGN = 10
 SAMPLES, MAX_SAMPLES = 64, 1024
 # Cubic in the number of observations: beyond this many, the worst are left out.
 MAX_ROWS = 400
@@ -124,17 +125,32 @@ def spread_out(history: History, seed: int, number: int, **explanation: Any) -> 
 def _propose(
     history: History, learnt: "Learnt | str", improve: Improve, samples: int, seed: int, number: int
 ) -> Suggestion | None:
+    from primo_optimizer.gp.model import SingularModelError
+
+    try:
+        found = _maximize(history, learnt, improve, samples, seed, number)
+    except SingularModelError as error:
+        found = str(error)
+    if isinstance(found, str):
+        return spread_out(history, seed, number, stage="Optimizing", fallback=found)
+    return found
+
+
+def _maximize(
+    history: History, learnt: "Learnt | str", improve: Improve, samples: int, seed: int, number: int
+) -> Suggestion | str:
+    """The best new configuration, or why there is none."""
     if isinstance(learnt, str):
-        return spread_out(history, seed, number, stage="Optimizing", fallback=learnt)
+        return learnt
     problem = history.problem
     step = step_of(history, learnt.evidence, samples, seed, number)
     acquisition, words = improve(problem, learnt, step, generator(seed, number, Purpose.PRIOR))
     rng = generator(seed, number, Purpose.CANDIDATES)
     points, scores = _ranked(problem.space, acquisition, learnt.evidence.X[:PARENTS], rng)
-    found = best_unknown(history, points)
-    if found is None:
-        return spread_out(history, seed, number, stage="Optimizing", fallback="all near are known")
-    row, configuration = found
+    new = best_unknown(history, points)
+    if new is None:
+        return "all configurations in reach are known"
+    row, configuration = new
     explanation = {
         "stage": "Optimizing",
         "origin": "Model",
@@ -193,7 +209,7 @@ def _ranked(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(n, d) valid points and their (n,) scores, best first; parents are the best observed."""
     if space.size <= UNIFORM:
-        points = np.array([space.encode(configuration) for configuration in space.grid()])
+        points = space.encode_all(list(space.grid()))
         return _sorted(points, acquisition(points))
     anywhere = space.snap(space.spread(rng.random((UNIFORM, len(space.parameters)))))
     first = np.concatenate([anywhere, _around(space, parents, AROUND, rng)])

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from primo_optimizer.pareto import best_first
 from primo_optimizer.problem import Fidelity, Problem
+from primo_optimizer.transforms import bounded
 from primo_optimizer.trial import Observation, Trial
 
 ROUNDING = 1e-9
@@ -72,10 +73,42 @@ class Rung:
 def table(problem: Problem, rungs: Sequence[float], trials: Sequence[Trial]) -> tuple[Rung, ...]:
     """The rungs with their trials; `trials` in order of their numbers.
 
-    An observation between two rungs counts on the lower one.
+    An observation between two rungs counts on the lower one. Whoever breaks a constraint comes
+    after all who keep them, by how far it is off (Deb 2000): its losses say so.
     """
     bounds = [*rungs, math.inf]
+    trials = _feasible_first(problem, trials)
     return tuple(_rung(problem, k, (bounds[k], bounds[k + 1]), trials) for k in range(len(rungs)))
+
+
+def _feasible_first(problem: Problem, trials: Sequence[Trial]) -> Sequence[Trial]:
+    """With values that say so: infeasible ones are worse than any, the more they are off."""
+    seen = [observation for trial in trials for observation in trial.observations]
+    if not problem.constraints or not seen:
+        return trials
+    losses = bounded(problem.losses([observation.values for observation in seen]))
+    violation = np.array([problem.violation(observation.constrained) for observation in seen])
+    rank = np.unique(violation, return_inverse=True)[1]
+    worst = losses.max(axis=0)
+    behind = worst + np.maximum(np.abs(worst), 1.0) * (1.0 + rank[:, None])
+    rows = iter(np.where(violation[:, None] > 0.0, behind, losses))
+    return tuple(
+        replace(
+            trial,
+            observations=tuple(_with_losses(problem, o, next(rows)) for o in trial.observations),
+        )
+        for trial in trials
+    )
+
+
+def _with_losses(
+    problem: Problem, observation: Observation, losses: NDArray[np.float64]
+) -> Observation:
+    values = {
+        objective.name: objective.sign * float(loss)
+        for objective, loss in zip(problem.objectives, losses, strict=True)
+    }
+    return replace(observation, values=values)
 
 
 def _rung(

@@ -34,10 +34,6 @@ from torch import Tensor
 from primo_optimizer.gp.model import Embedding, SingularModelError
 from primo_optimizer.gp.threads import single_thread
 
-# BoTorch 0.18 would compile C++ at the first qLogNEHVI where it finds a compiler: half a minute,
-# a lock file that a killed process leaves for all others to wait at, and other last digits.
-logei._load_attempted = True
-
 # Fits and climbs are stopped here; sharper ones do not find better configurations.
 FIT_ITERATIONS, CLIMB_ITERATIONS = 50, 10
 # Points scored together, for memory.
@@ -108,6 +104,8 @@ class Step:
 class Models:
     """Independent processes for v losses, then for each bound, then for failures if there are any.
 
+    What is made of them raises `SingularModelError` where BoTorch gives up.
+
     Attributes:
         mean, std: (outputs,), before they were standardized.
     """
@@ -125,9 +123,6 @@ class Models:
         Args:
             choices: (d,) as in `Embedding`.
             matern: a Matérn-5/2 kernel in place of BoTorch's default, which is Gaussian.
-
-        Raises:
-            SingularModelError: BoTorch has given up.
         """
         embedding = Embedding(choices)
         parts = [(data.X, np.concatenate([data.losses, data.slacks], axis=1))]
@@ -136,10 +131,7 @@ class Models:
             parts.append((np.concatenate([data.X, data.failed]), labels[:, None]))
         mean, std = (np.concatenate([f(Y, axis=0) for _, Y in parts]) for f in (np.mean, np.std))
         with _alone(seed=0):
-            try:
-                fitted = [_fit(embedding(X), Y, matern) for X, Y in parts]
-            except GIVEN_UP as error:
-                raise SingularModelError(str(error)) from error
+            fitted = [_fit(embedding(X), Y, matern) for X, Y in parts]
         model = fitted[0] if len(fitted) == 1 else ModelListGP(*fitted)
         return cls(embedding, model, mean, std, data.losses.shape[1])
 
@@ -288,15 +280,41 @@ def _tensor(values: NDArray[np.float64]) -> Tensor:
 
 @contextmanager
 def _alone(seed: int) -> Iterator[None]:
-    """Neither depends on torch's global state nor leaves a trace in it, and does not warn."""
+    """Neither depends on torch's global state nor leaves a trace in it, and does not warn.
+
+    Raises:
+        SingularModelError: BoTorch gives up on what is done inside.
+    """
     before = torch.get_default_dtype()
     with ExitStack() as stack:
         stack.enter_context(single_thread())
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(_interpreted())
         stack.callback(torch.set_default_dtype, before)
         torch.set_default_dtype(torch.double)
         torch.manual_seed(seed)
         warnings.simplefilter("ignore")
+        try:
+            yield
+        except GIVEN_UP as error:
+            raise SingularModelError(str(error)) from error
+
+
+@contextmanager
+def _interpreted() -> Iterator[None]:
+    """Without the C++ that BoTorch 0.18 compiles at the first qLogNEHVI if there is a compiler.
+
+    That takes half a minute, leaves a lock behind if killed at which all others wait for ever, and
+    rounds otherwise than on a machine without a compiler.
+    """
+    switches = {"_load_attempted": True, "_C": None}
+    before = {name: getattr(logei, name, None) for name in switches}
+    for name, value in switches.items():
+        setattr(logei, name, value)
+    try:
         yield
+    finally:
+        for name, value in before.items():
+            setattr(logei, name, value)

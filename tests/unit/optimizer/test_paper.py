@@ -21,9 +21,7 @@ from support.problems import (
 )
 
 
-def _problem(
-    benchmark: Benchmark, settings: dict[str, Any] | None = None, **changes: Any
-) -> Problem:
+def _problem(benchmark: Benchmark, settings: Any = None, **changes: Any) -> Problem:
     algorithm = {"name": "primo", "settings": {"paper": True, **(settings or {})}}
     return benchmark.problem(algorithm=algorithm, **changes)
 
@@ -159,16 +157,18 @@ def test_one_objective_is_not_weighted() -> None:
 
 
 def test_when_all_configurations_are_known_the_first_stage_is_finished() -> None:
-    study = Simulation(TINY, _problem(TINY, {"initialDesign": 2}))
+    parameters = [
+        {"name": "i", "int": {"min": 1, "max": 15}},
+        {"name": "c", "categorical": {"choices": ["x", "y"]}},
+    ]
+    study = Simulation(TINY, _problem(TINY, {"initialDesign": 2}, parameters=parameters))
     with pytest.raises(SpaceExhaustedError):
         study.run(100)
-    stages = [s.explanation["stage"] for s in study.suggestions]
-    first, last = stages.index("Optimizing"), len(stages) - stages[::-1].index("Optimizing")
-    assert stages[first:last] == ["Optimizing"] * (last - first)
-    assert [s.explanation["origin"] for s in study.suggestions[last:]] == ["Promotion"] * (
-        len(stages) - last
-    )
-    assert [reached(trial) for trial in study.trials.values()] == [9] * 6
+    explained = [s.explanation for s in study.suggestions]
+    search = [i for i, e in enumerate(explained) if e["stage"] == "Optimizing"]
+    assert search == list(range(search[0], search[-1] + 1))
+    assert {e["origin"] for e in explained[search[-1] + 1 :]} == {"Promotion"}
+    assert [reached(trial) for trial in study.trials.values()] == [9] * 30
 
 
 @pytest.mark.parametrize("settings", [{}, {"epsilon": None, "initialDesign": None}])

@@ -91,12 +91,12 @@ def test_a_preference_says_which_end_of_the_front_is_searched(scalarization: str
 
 @pytest.mark.parametrize(
     ("settings", "trials"),
-    [({}, 10), ({"initialDesign": None}, 10), ({"initialDesign": 4}, 4), ({"initialDesign": 0}, 2)],
+    [({}, 6), ({"initialDesign": None}, 6), ({"initialDesign": 4}, 4), ({"initialDesign": 0}, 2)],
     ids=["two for each parameter and two more", "null", "as set", "none, but what a model needs"],
 )
 def test_the_start_is_spread_out_at_full_fidelity(settings: dict[str, Any], trials: int) -> None:
-    problem = _problem(TRAINING, settings)
-    study = Simulation(TRAINING, problem).run(trials + 1)
+    problem = _problem(BRANIN_CURRIN, settings)
+    study = Simulation(BRANIN_CURRIN, problem).run(trials + 1)
     origins = [s.explanation["origin"] for s in study.suggestions]
     assert origins == ["Uniform"] * trials + ["Model"]
     assert {s.fidelity for s in study.suggestions} == {27}
@@ -105,8 +105,8 @@ def test_the_start_is_spread_out_at_full_fidelity(settings: dict[str, Any], tria
 def test_the_start_of_a_large_space_is_limited() -> None:
     parameters = [{"name": f"x{i}", "float": {"min": 0, "max": 1}} for i in range(30)]
     problem = _problem(ONE, parameters=parameters)
-    assert [s.explanation["stage"] for s in suggest(problem, [], 21, 0)] == [
-        *["InitialDesign"] * 20,
+    assert [s.explanation["stage"] for s in suggest(problem, [], 11, 0)] == [
+        *["InitialDesign"] * 10,
         "Optimizing",
     ]
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from botorch.acquisition.multi_objective import logei
+from botorch.exceptions.errors import ModelFittingError
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
 from gpytorch.mlls import ExactMarginalLogLikelihood
+from linear_operator.utils.errors import NanError, NotPSDError
 
 from primo_optimizer import Observation, Problem, Suggestion, Trial, suggest
 from primo_optimizer.gp.botorch_models import Data, Models, Step
@@ -73,11 +75,52 @@ def test_the_state_of_torch_is_neither_used_nor_changed() -> None:
     assert before[1:] == after[1:]
 
 
-def test_nothing_is_compiled() -> None:
+def test_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """BoTorch 0.18 would, and wait for ever at the lock of a process that died while it did."""
+    compiled: list[Any] = []
+    monkeypatch.setattr("torch.utils.cpp_extension.load", lambda **given: compiled.append(given))
+    monkeypatch.setattr(logei, "_load_attempted", False, raising=False)
     problem = _problem(BRANIN_CURRIN)
     _by_model(problem, _evaluated(BRANIN_CURRIN, problem, 4))
-    assert getattr(logei, "_C", None) is None
+    assert not compiled
+
+
+def test_what_others_have_compiled_is_not_used_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = object()
+    monkeypatch.setattr(logei, "_C", theirs, raising=False)
+    problem = _problem(BRANIN_CURRIN)
+    _by_model(problem, _evaluated(BRANIN_CURRIN, problem, 4))
+    assert logei._C is theirs
+
+
+QLOGNEHVI, PAREGO = {"name": "qlognehvi"}, {"name": "parego"}
+PAPER = {"name": "primo", "settings": {"paper": True}}
+NOT_FITTED = ("fit_gpytorch_mll", ModelFittingError("all attempts have failed"))
+NOT_POSITIVE = ("qLogNoisyExpectedImprovement", NotPSDError("not positive definite"))
+NOT_A_NUMBER = ("logei.qLogNoisyExpectedHypervolumeImprovement", NanError("covariance is NaN"))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "where", "error"),
+    [
+        pytest.param(QLOGNEHVI, *NOT_FITTED, id="qlognehvi, fit"),
+        pytest.param(QLOGNEHVI, *NOT_A_NUMBER, id="qlognehvi, acquisition"),
+        pytest.param(PAREGO, *NOT_FITTED, id="parego, fit"),
+        pytest.param(PAREGO, *NOT_POSITIVE, id="parego, acquisition"),
+        pytest.param(PAPER, *NOT_FITTED, id="paper, fit"),
+        pytest.param(PAPER, *NOT_POSITIVE, id="paper, acquisition"),
+    ],
+)
+def test_when_botorch_gives_up_the_space_is_filled_on(
+    monkeypatch: pytest.MonkeyPatch, algorithm: dict[str, Any], where: str, error: Exception
+) -> None:
+    def give_up(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(f"primo_optimizer.gp.botorch_models.{where}", give_up)
+    problem = _problem(BRANIN_CURRIN, algorithm=algorithm)
+    (s,) = suggest(problem, _evaluated(BRANIN_CURRIN, problem, 9), 1, 0)
+    assert s.explanation == {"stage": "Optimizing", "origin": "Uniform", "fallback": str(error)}
 
 
 def test_models_are_those_that_botorch_makes_by_default() -> None:
