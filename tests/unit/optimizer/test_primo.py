@@ -10,9 +10,9 @@ import pytest
 
 from primo_optimizer import InvalidSpecError, Observation, Problem, Trial, check, suggest
 from primo_optimizer.history import History
-from primo_optimizer.trust import prior_weight
 from primo_optimizer.primo import Settings, designing
 from primo_optimizer.surrogate import Surrogate
+from primo_optimizer.trust import prior_weight
 from support.problems import BRANIN_CURRIN, ONE, TRAINING, Simulation, failing_where
 
 
