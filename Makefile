@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What benchmarks read; it is not part of the repository.
+DATA ?= ../shared/data
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test lint format crds clean
+.PHONY: help demo test lint format crds benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -33,6 +35,12 @@ format: $(VENV)/installed  ## bring code into shape
 
 crds: $(VENV)/installed  ## generate crds/ from the models
 	$(BIN)/python -m primo_operator.crds --write crds
+
+benchmark: $(VENV)/installed  ## search quality of the optimizer, minutes; DATA=folder (benchmarks/README.md)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[benchmarks]'
+	$(BIN)/python benchmarks/run.py --data $(DATA) search --optimizer primo,random --problems lcbench \
+		--priors good-good,bad-bad,none --seeds 100-101 --out benchmarks/runs/quick.jsonl
+	$(BIN)/python benchmarks/run.py --data $(DATA) table benchmarks/runs/quick.jsonl
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -1,0 +1,92 @@
+"""Benchmarks of the optimizer: `python benchmarks/run.py --help`."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before numpy comes in: one thread for each process.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+HERE = Path(__file__).parent
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = _parser().parse_args(arguments)
+    if not (given.data / "lcbench" / "model.onnx").exists():
+        sys.exit(f"--data {given.data}: there is no lcbench/model.onnx in it, see README.md")
+    given.command(given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
+    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
+    commands = parser.add_subparsers(required=True)
+
+    search = commands.add_parser("search", help="run optimizers on problems, adding to a file")
+    search.add_argument("--optimizer", type=_words, required=True)
+    search.add_argument("--problems", type=_words, default=["all"], help="names and groups")
+    search.add_argument("--priors", type=_words, default=None, help="by default all settings")
+    search.add_argument("--workers", type=_numbers, default=[1])
+    search.add_argument("--seeds", type=_numbers, default=list(range(100, 110)))
+    search.add_argument("--jobs", type=int, default=2)
+    search.add_argument("--settings", type=json.loads, default={}, help="of the algorithm, JSON")
+    search.add_argument("--label", help="what to call the optimizer in the results")
+    search.add_argument("--out", type=Path, required=True)
+    search.set_defaults(command=_search)
+
+    table = commands.add_parser("table", help="means and standard errors of results")
+    table.add_argument("files", type=Path, nargs="+")
+    table.add_argument("--pair", nargs=2, metavar="LABEL", help="differences of these two")
+    table.set_defaults(command=_table)
+
+    yardstick = commands.add_parser("yardstick", help="compute what a problem is measured by")
+    yardstick.add_argument("--problems", type=_words, required=True)
+    yardstick.set_defaults(command=_yardstick)
+    return parser
+
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> list[int]:
+    """`0-2,7` as 0, 1, 2, 7."""
+    ranges = [part.partition("-") for part in text.split(",")]
+    return [n for low, _, high in ranges for n in range(int(low), int(high or low) + 1)]
+
+
+def _search(given: argparse.Namespace) -> None:
+    import problems
+    from campaign import Campaign, missing, plans
+
+    names = problems.expand(given.problems, given.data)
+    priors = given.priors or problems.PRIOR_SETTINGS
+    wanted = plans(
+        given.optimizer, names, priors, given.workers, given.seeds, given.settings, given.label
+    )
+    todo = missing(wanted, given.out)
+    print(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before", file=sys.stderr)
+    Campaign(todo, given.data, given.out).run(given.jobs)
+
+
+def _table(given: argparse.Namespace) -> None:
+    import tables
+
+    print(tables.summary(given.files, given.data, given.pair))
+
+
+def _yardstick(given: argparse.Namespace) -> None:
+    import problems
+    from problems import yardstick
+
+    for name in problems.expand(given.problems, given.data):
+        if name not in yardstick.PAPER:
+            yardstick.keep(name, found := yardstick.compute(problems.task(name, given.data)))
+            print(name, found["reference"], found["attainable"])
+
+
+if __name__ == "__main__":
+    main()
