@@ -63,12 +63,13 @@ class AlgorithmSuite:
     """Inherit it and name the algorithm.
 
     Attributes:
-        share: of the budgets below; an algorithm that takes long for a step needs fewer of them.
+        steps: full evaluations beyond one for each worker, in place of the budgets below: for an
+            algorithm that evaluates in full only and takes long to think.
     """
 
     name: str
     settings: Mapping[str, Any] = MappingProxyType({})
-    share = 1.0
+    steps: int | None = None
 
     @classmethod
     def algorithm(cls) -> dict[str, Any]:
@@ -83,7 +84,11 @@ class AlgorithmSuite:
         cls, benchmark: Benchmark, changes: dict[str, Any], workers: int, budget: float
     ) -> Simulation:
         study = Simulation(benchmark, cls.problem(benchmark, changes), workers)
-        return study.run(cls.share * budget)
+        return study.run(cls.budget(workers, budget))
+
+    @classmethod
+    def budget(cls, workers: int, budget: float) -> float:
+        return budget if cls.steps is None else workers + cls.steps
 
     @classmethod
     @cache
@@ -96,7 +101,7 @@ class AlgorithmSuite:
         self, benchmark_: Benchmark, changes: dict[str, Any], workers: int, budget: float
     ) -> None:
         study = self.simulate(benchmark_, changes, workers, budget)
-        assert study.spent >= self.share * budget, "the study got stuck"
+        assert study.spent >= self.budget(workers, budget), "the study got stuck"
         for ask in study.asks:
             assert 1 <= len(ask.suggestions) <= ask.count
             assert_sound(study.problem, ask.trials, ask.suggestions)
@@ -313,13 +318,13 @@ class TestMoasha(AlgorithmSuite):
 class TestParego(AlgorithmSuite):
     name = "parego"
     settings = SOON
-    share = 0.6
+    steps = 2
 
 
 class TestQlognehvi(AlgorithmSuite):
     name = "qlognehvi"
     settings = SOON
-    share = 0.6
+    steps = 2
 
 
 class TestPaper(AlgorithmSuite):

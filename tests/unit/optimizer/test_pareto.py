@@ -143,3 +143,10 @@ class TestReferencePoint:
         found = reference_point(np.zeros((0, 2)), np.array([1.0, NAN]))
         assert found[0] == 1.0
         assert np.isnan(found[1])
+
+
+def test_one_loss_orders_by_itself_and_ties_by_row() -> None:
+    losses = np.array([[2.0], [np.nan], [1.0], [2.0], [1.0]])
+    assert best_first(losses).tolist() == [2, 4, 0, 3, 1]
+    doubled = np.repeat(losses, 2, axis=1)
+    assert best_first(doubled).tolist() == best_first(losses).tolist()
