@@ -170,7 +170,7 @@ def _row(
         "label": plan.label,
         "settings": plan.settings,
         "versions": peer.versions,
-        "commit": _commit(),
+        "commit": commit(),
         "problem": plan.problem,
         "group": benchmark.task.group,
         "priors": plan.priors,
@@ -192,7 +192,7 @@ def _row(
 
 
 @cache
-def _commit() -> str:
+def commit() -> str:
     """Of this repository; with `-dirty` where files differ from it."""
     command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)

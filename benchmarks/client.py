@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,6 +83,10 @@ class Peer:
     def tell(self, trial: int, values: Mapping[str, float] | None) -> None:
         reply = self._call(do="tell", trial=trial, values=values)
         self._told += reply["seconds"]
+
+    def add(self, evaluations: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]]) -> None:
+        """(configuration, values) each, at full fidelity, before the first ask."""
+        self._call(do="add", evaluations=evaluations)
 
     def close(self) -> None:
         self._process.kill()

@@ -42,6 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--pair", nargs=2, metavar="LABEL", help="differences of these two")
     table.set_defaults(command=_table)
 
+    speed = commands.add_parser("speed", help="seconds of a suggestion, adding to a file")
+    speed.add_argument("--optimizer", type=_words, required=True)
+    speed.add_argument("--observations", type=_numbers, default=[10, 30, 100, 300, 1000])
+    speed.add_argument("--objectives", type=_numbers, default=[2, 3])
+    speed.add_argument("--out", type=Path, required=True)
+    speed.set_defaults(command=_speed)
+
     yardstick = commands.add_parser("yardstick", help="compute what a problem is measured by")
     yardstick.add_argument("--problems", type=_words, required=True)
     yardstick.set_defaults(command=_yardstick)
@@ -76,6 +83,15 @@ def _table(given: argparse.Namespace) -> None:
     import tables
 
     print(tables.summary(given.files, given.data, given.pair))
+
+
+def _speed(given: argparse.Namespace) -> None:
+    import speed
+    import tables
+
+    names = given.optimizer
+    speed.measure(names, given.observations, given.objectives, given.data, given.out)
+    print(tables.speed(list(speed.read([given.out]))))
 
 
 def _yardstick(given: argparse.Namespace) -> None:

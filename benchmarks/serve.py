@@ -50,6 +50,12 @@ class Server:
         self._optimizer.tell(trial, values)
         return {}
 
+    def _add(self, evaluations: list[tuple[dict[str, Any], dict[str, float]]]) -> dict[str, Any]:
+        assert self._optimizer is not None
+        for configuration, values in evaluations:
+            self._optimizer.add(configuration, values)
+        return {}
+
 
 def _requests() -> Iterator[dict[str, Any]]:
     for line in sys.stdin:

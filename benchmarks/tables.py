@@ -98,6 +98,20 @@ def effort(rows: Sequence[Row]) -> str:
     return markdown(header, lines)
 
 
+def speed(rows: Sequence[Row]) -> str:
+    """A column for each number of observations; empty where an optimizer was too slow before."""
+    counts = sorted({row["observations"] for row in rows})
+    lines = []
+    for key, found in _grouped(rows, ("objectives", "label")):
+        cells = {row["observations"]: _seconds(row) for row in found}
+        lines.append([*key, *(cells.get(count, "") for count in counts)])
+    return markdown(["objectives", "optimizer", *(f"{n} observations" for n in counts)], lines)
+
+
+def _seconds(row: Row) -> str:
+    return row["error"] or f"{row['median']:.3f} / {row['p95']:.3f}"
+
+
 def paired(rows: Sequence[Row], one: str, other: str) -> str:
     """Mean difference and its standard error, over runs that both have done."""
     same = ("problem", "priors", "workers", "seed")

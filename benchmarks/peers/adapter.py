@@ -66,6 +66,9 @@ class Optimizer(Protocol):
     def tell(self, trial: int, values: Mapping[str, float] | None) -> None:
         """What a proposal came to: objectives and constrained metrics; None if it failed."""
 
+    def add(self, configuration: Mapping[str, Any], values: Mapping[str, float]) -> None:
+        """An evaluation at full fidelity that was not asked for; only before the first ask."""
+
 
 class Make(Protocol):
     """What a module of this package gives.

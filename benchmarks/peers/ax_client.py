@@ -34,6 +34,9 @@ class Ax:
         else:
             self._client.complete_trial(trial, raw_data=dict(values))
 
+    def add(self, configuration: Mapping[str, Any], values: Mapping[str, float]) -> None:
+        self.tell(self._client.attach_trial(dict(configuration)), values)
+
 
 def make(variant: str, spec: Spec, seed: int, settings: Mapping[str, Any]) -> Ax:  # noqa: ARG001
     logging.getLogger("ax").setLevel(logging.ERROR)

@@ -63,6 +63,11 @@ class Loop:
             broken = violations(self._spec, values)
             self._results[trial] = [*losses(self._spec, values), *broken]
 
+    def add(self, configuration: Mapping[str, Any], values: Mapping[str, float]) -> None:
+        self._running.add(len(self._points))
+        self._points.append(torch.cat([p.encode(configuration[p.name]) for p in self._parameters]))
+        self.tell(len(self._points) - 1, values)
+
     def _optimal(self) -> Tensor:
         X = torch.stack([self._points[number] for number in self._results])
         # Gains, and then how far inside the constraints are kept: higher is better in all.

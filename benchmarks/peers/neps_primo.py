@@ -1,5 +1,6 @@
 """The reference implementation of PriMO, and its MOASHA: NePS (neural-pipeline-search)."""
 
+import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -12,7 +13,7 @@ from peers.adapter import Proposal, Spec, UnsupportedError, losses
 
 PACKAGES = ("neural-pipeline-search", "torch", "botorch", "gpytorch", "numpy")
 # As the paper ran it.
-INITIAL_DESIGN = 5
+INITIAL_DESIGN, ETA = 5, 3
 
 
 def versions() -> dict[str, str]:
@@ -45,6 +46,17 @@ class Neps:
             result = {"objective_to_minimize": losses(self._spec, values)}
         self._asked.tell(self._identifiers[trial], result)
 
+    def add(self, configuration: Mapping[str, Any], values: Mapping[str, float]) -> None:
+        fidelity = self._spec["fidelity"]
+        number = len(self._identifiers)
+        self._identifiers.append(f"{number}_rung_{_top_rung(fidelity)}")
+        self._numbers[str(number)] = number
+        self._asked.tell_custom(
+            config_id=self._identifiers[number],
+            config={**configuration, fidelity["name"]: fidelity["max"]},
+            result={"objective_to_minimize": losses(self._spec, values)},
+        )
+
     def _number(self, identifier: str) -> int:
         configuration, _, rung = identifier.partition("_rung_")
         number = len(self._identifiers)
@@ -66,16 +78,21 @@ def make(variant: str, spec: Spec, seed: int, settings: Mapping[str, Any]) -> Ne
     np.random.seed(seed)
     torch.manual_seed(seed)
     if variant == "moasha":
-        return Neps(spec, neps.algorithms.moasha(_space(spec), **settings))
+        return Neps(spec, neps.algorithms.moasha(_space(spec), eta=ETA, **settings))
     centers, confidences = _priors(spec)
     algorithm = neps.algorithms.primo(
         _space(spec),
         prior_centers=centers,
         prior_confidences=confidences,
         initial_design_size=INITIAL_DESIGN,
+        eta=ETA,
         **settings,
     )
     return Neps(spec, algorithm)
+
+
+def _top_rung(fidelity: Mapping[str, Any]) -> int:
+    return int(math.log(fidelity["max"] / fidelity["min"], ETA) + 1e-9)
 
 
 def _space(spec: Spec) -> neps.SearchSpace:

@@ -46,6 +46,16 @@ class Optuna:
         running.set_user_attr("violations", violations(self._spec, values))
         self._study.tell(running, losses(self._spec, values))
 
+    def add(self, configuration: Mapping[str, Any], values: Mapping[str, float]) -> None:
+        params = {p["name"]: _drawn(p, configuration) for p in self._spec["parameters"]}
+        trial = optuna.create_trial(
+            values=losses(self._spec, values),
+            params=params,
+            distributions=self._distributions,
+            user_attrs={"violations": violations(self._spec, values)},
+        )
+        self._study.add_trial(trial)
+
 
 def make(variant: str, spec: Spec, seed: int, settings: Mapping[str, Any]) -> Optuna:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -76,6 +86,11 @@ def _distribution(spec: Spec) -> BaseDistribution:
     if body := spec.get("ordinal"):
         return IntDistribution(0, len(body["values"]) - 1)
     return CategoricalDistribution(spec["categorical"]["choices"])
+
+
+def _drawn(spec: Spec, configuration: Mapping[str, Any]) -> Any:
+    value = configuration[spec["name"]]
+    return spec["ordinal"]["values"].index(value) if "ordinal" in spec else value
 
 
 def _value(spec: Spec, drawn: Mapping[str, Any]) -> Any:

