@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from primo_optimizer.pareto import (
+    PAIRWISE,
     REFERENCE_ROWS,
     best_first,
     front_ranks,
@@ -40,6 +41,20 @@ def losses(draw: st.DrawFn, max_m: int = 5, max_n: int = 12) -> np.ndarray:
 )
 def test_non_dominated(rows: Rows, front: list[bool]) -> None:
     assert non_dominated(np.array(rows, dtype=float)).tolist() == front
+
+
+@pytest.mark.parametrize("distinct", [3, 20, 1000])
+@pytest.mark.parametrize("m", [1, 2, 5])
+def test_many_rows_have_the_front_that_comparing_all_pairs_finds(m: int, distinct: int) -> None:
+    rng = np.random.default_rng([m, distinct])
+    rows = rng.integers(0, distinct, (3 * PAIRWISE, m)).astype(float)
+    rows[rng.random(rows.shape) < 0.02] = NAN
+    rows[rng.random(rows.shape) < 0.02] = np.inf
+    dominated = [
+        any((other <= row).all() and (other < row).any() for other in rows) or np.isnan(row).any()
+        for row in rows
+    ]
+    assert (~non_dominated(rows)).tolist() == dominated
 
 
 @pytest.mark.parametrize(
