@@ -7,7 +7,7 @@ we do not set), or because a cluster may evaluate no CEL.
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from primo_operator import names
@@ -57,12 +57,24 @@ def _job_mistakes(job: Mapping[str, Any], variables: list[str]) -> Iterator[str]
         if job.get(field) is not None:
             yield f"{_TEMPLATE}.{field}: {job[field]!r} is not the template's to say: {reason}"
     template = job.get("template")
+    if isinstance(template, Mapping):
+        yield from _metadata_mistakes(f"{_TEMPLATE}.template.metadata", template.get("metadata"))
     pod = template.get("spec") if isinstance(template, Mapping) else None
     at = f"{_TEMPLATE}.template.spec"
     if not isinstance(pod, Mapping):
         yield f"{at}: is missing"
         return
     yield from _pod_mistakes(at, pod, variables)
+
+
+def _metadata_mistakes(at: str, metadata: Any) -> Iterator[str]:
+    if metadata is not None and not isinstance(metadata, Mapping):
+        yield f"{at}: {metadata!r} is not an object"
+        return
+    for field in ("labels", "annotations"):
+        value = (metadata or {}).get(field)
+        if value is not None and not isinstance(value, Mapping):
+            yield f"{at}.{field}: {value!r} is not an object"
 
 
 def _pod_mistakes(at: str, pod: Mapping[str, Any], variables: list[str]) -> Iterator[str]:
@@ -74,6 +86,7 @@ def _pod_mistakes(at: str, pod: Mapping[str, Any], variables: list[str]) -> Iter
         )
     if not pod.get("containers"):
         yield f"{at}.containers: is missing, expected at least one"
+    yield from _list_mistakes(at, pod, ("containers", "initContainers", "volumes"))
     for field, known in (("initContainers", []), ("containers", variables)):
         for here, container in _items(f"{at}.{field}", pod.get(field)):
             yield from _container_mistakes(here, container, known)
@@ -88,6 +101,10 @@ def _container_mistakes(
         f"{at}.{field}: is missing" for field in ("name", "image") if not container.get(field)
     )
     yield from _name_mistakes(at, container)
+    yield from _list_mistakes(at, container, ("env", "volumeMounts"))
+    path = container.get("terminationMessagePath")
+    if path is not None and not isinstance(path, str):
+        yield f"{at}.terminationMessagePath: {path!r} is not a path"
     for here, variable in _items(f"{at}.env", container.get("env")):
         name = variable.get("name")
         if isinstance(name, str) and name.startswith(_ENVIRONMENT):
@@ -99,6 +116,14 @@ def _container_mistakes(
         yield from _reference_mistakes(here, text, variables)
     for here, mount in _items(f"{at}.volumeMounts", container.get("volumeMounts")):
         yield from _mount_mistakes(here, mount)
+
+
+def _list_mistakes(at: str, holder: Mapping[str, Any], fields: Iterable[str]) -> Iterator[str]:
+    """Of the lists that we add to: no Job could be made to be dry-run."""
+    for field in fields:
+        value = holder.get(field)
+        if value and not isinstance(value, list):
+            yield f"{at}.{field}: {value!r:.80} is not a list"
 
 
 def _name_mistakes(at: str, named: Mapping[str, Any]) -> Iterator[str]:
@@ -146,7 +171,7 @@ def _reference_mistakes(at: str, text: str, variables: list[str]) -> Iterator[st
 
 
 def _items(at: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The objects of a list and where they stand; what has another type the dry-run refuses."""
+    """The objects of a list and where they stand; items of another type the dry-run refuses."""
     for i, item in enumerate(value if isinstance(value, list) else ()):
         if isinstance(item, Mapping):
             yield f"{at}[{i}]", item

@@ -222,16 +222,46 @@ def test_all_mistakes_are_told_in_the_order_of_the_template() -> None:
 
 
 @pytest.mark.parametrize(
-    "job",
+    ("job", "mistake"),
     [
-        {"template": {"spec": {"containers": "train"}}},
-        {"template": {"spec": {"containers": ["train"]}}},
-        pod(volumes={"name": "primo-x"}, initContainers=3),
-        train(env={"PRIMO_X": 1}, args="$(PRIMO_X)", command=[1, None], volumeMounts="/primo"),
-        train(env=[{"name": 1, "value": 2}], volumeMounts=[{"mountPath": 1}]),
+        (
+            {"template": {"spec": {"containers": "train"}}},
+            f"{POD}.containers: 'train' is not a list",
+        ),
+        (pod(initContainers=3), f"{POD}.initContainers: 3 is not a list"),
+        (pod(volumes={"name": "a"}), f"{POD}.volumes: {{'name': 'a'}} is not a list"),
+        (train(env={"A": 1}), f"{POD}.containers[0].env: {{'A': 1}} is not a list"),
+        (train(volumeMounts="/a"), f"{POD}.containers[0].volumeMounts: '/a' is not a list"),
+        (
+            train(terminationMessagePath=1),
+            f"{POD}.containers[0].terminationMessagePath: 1 is not a path",
+        ),
+        (
+            {"template": {**pod()["template"], "metadata": "a"}},
+            "spec.trialTemplate.spec.template.metadata: 'a' is not an object",
+        ),
+        (
+            {"template": {**pod()["template"], "metadata": {"labels": ["a"]}}},
+            "spec.trialTemplate.spec.template.metadata.labels: ['a'] is not an object",
+        ),
     ],
 )
-def test_wrong_types_are_left_to_the_dry_run(job: dict[str, Any]) -> None:
+def test_what_we_add_to_must_have_the_type_that_can_be_added_to(
+    job: dict[str, Any], mistake: str
+) -> None:
+    assert mistakes(job) == [mistake]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"template": {"spec": {"containers": ["train"]}}},
+        pod(volumes=["a"], initContainers=[3]),
+        train(args="$(PRIMO_X)", command=[1, None]),
+        train(env=[{"name": 1, "value": 2}, 3], volumeMounts=[{"mountPath": 1}]),
+    ],
+)
+def test_other_wrong_types_are_left_to_the_dry_run(job: dict[str, Any]) -> None:
     before = copy.deepcopy(job)
     assert mistakes(job) == []
     assert job == before
