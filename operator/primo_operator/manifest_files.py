@@ -10,6 +10,7 @@ On purpose one thing differs: a key given twice is an error, where kubectl takes
 
 import re
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -39,21 +40,97 @@ class ManifestError(InvalidSpecError):
     """A file is not a list of manifests."""
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One manifest and where it stands.
+
+    Attributes:
+        number: of the documents in its file that are not empty, from 1.
+    """
+
+    manifest: dict[str, Any]
+    number: int
+    node: yaml.Node
+
+    def items(self) -> "list[Document]":
+        """The manifests of a List; of anything else, itself.
+
+        Raises:
+            ManifestError: an item is not a mapping of fields.
+        """
+        items = self.manifest.get("items")
+        if not str(self.manifest.get("kind")).endswith("List") or not isinstance(items, list):
+            return [self]
+        (node,) = (n for key, n in self.node.value if key.value == "items")
+        found = [
+            Document(each, self.number, at) for each, at in zip(items, node.value, strict=True)
+        ]
+        for i, document in enumerate(found):
+            _require_fields(document, f"document {self.number}: items[{i}]")
+        return found
+
+    def line_of(self, field: str) -> int:
+        """The line of a field such as `spec.parameters[0].float`; of what is nearest above it if
+        it is not there. Lines count from 1.
+        """
+        node, line = self.node, self.node.start_mark.line
+        for part in path_parts(field):
+            key, child = _child(node, part)
+            if child is None:
+                break
+            node, line = child, key.start_mark.line
+        return line + 1
+
+
+def path_parts(field: str) -> list[str | int]:
+    """`spec.parameters[0].float` as `spec`, `parameters`, 0, `float`."""
+    parts = re.findall(r"\[(\d+)\]|([^.\[\]]+)", field)
+    return [int(index) if index else name for index, name in parts]
+
+
+def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node | None]:
+    """The node of a key and that of its value; an item of a list is both."""
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part]
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == part:
+                return key, value
+    return node, None
+
+
 def load_all(text: str) -> list[dict[str, Any]]:
     """Read every document that is not empty.
 
     Raises:
         ManifestError: it is not YAML, holds what JSON cannot say, or not a mapping of fields.
     """
+    return [document.manifest for document in load_documents(text)]
+
+
+def load_documents(text: str) -> list[Document]:
+    """The same, with where each field stands; raises the same."""
+    documents: list[Document] = []
     try:
-        documents = list(yaml.load_all(text, Loader=_Loader))
+        loader = _Loader(text)
+        while loader.check_node():
+            node = loader.get_node()
+            manifest = loader.construct_document(node) if node else None
+            if node and manifest is not None:
+                documents.append(Document(manifest, len(documents) + 1, node))
     except yaml.YAMLError as error:
         raise ManifestError(_text(error)) from error
-    manifests = [document for document in documents if document is not None]
-    for i, manifest in enumerate(manifests):
-        if not isinstance(manifest, dict):
-            raise ManifestError(f"document {i + 1}: {manifest!r:.80} is not a mapping of fields")
-    return manifests
+    for document in documents:
+        _require_fields(document, f"document {document.number}")
+    return documents
+
+
+def _require_fields(document: Document, what: str) -> None:
+    if not isinstance(document.manifest, dict):
+        line = document.line_of("")
+        raise ManifestError(
+            f"line {line}: {what}: {document.manifest!r:.80} is not a mapping of fields"
+        )
 
 
 def _text(error: yaml.YAMLError) -> str:
