@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+class Output(StrEnum):
+    """What is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 Gpus = Annotated[int, typer.Option(min=0, help="Pretend GPUs of the local cluster.")]
 StateDir = Annotated[
@@ -77,6 +86,28 @@ def up(
     from primo_cli.up import serve
 
     raise typer.Exit(serve(namespace, gpus, workdir, state_dir or _new_folder()))
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Manifests; a folder's; - for standard input."),
+    ],
+    output: Annotated[Output, typer.Option("-o", "--output", help="For people or programs.")] = (
+        Output.TEXT
+    ),
+) -> None:
+    """Say what a cluster would say about manifests, without one.
+
+    Each mistake comes with its line, and with who would name it: the API server, which refuses
+    the manifest, or the operator, in the conditions of the study. What only a cluster knows,
+    such as quotas, admission policies and whether a claim exists, is not checked.
+    Exits with 0 when nothing is wrong, 1 when something is, 2 when a file cannot be read.
+    """
+    from primo_cli.validate import validate as check
+
+    raise typer.Exit(check(files, as_json=output is Output.JSON))
 
 
 def _new_folder() -> Path:

@@ -1,0 +1,157 @@
+"""`primo validate`: what a cluster would say about manifests, without one."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from primo_cli.checks import Checker, Finding, Says, UnknownKindError
+from primo_operator.manifest_files import Document, load_documents, path_parts
+from primo_optimizer import InvalidSpecError
+
+FINE, MISTAKES, UNREADABLE = 0, 1, 2
+
+# As kubectl reads a folder.
+_SUFFIXES = (".yaml", ".yml", ".json")
+_STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one document, or of a file that cannot be read.
+
+    Attributes:
+        problem: why the file cannot be read; empty if it can.
+        unchecked: why nothing can be said of the document; empty if something can.
+    """
+
+    file: str
+    document: Document | None = None
+    findings: Sequence[Finding] = ()
+    problem: str = ""
+    unchecked: str = ""
+
+    @property
+    def title(self) -> str:
+        """Kind and name, as far as they are given."""
+        manifest = self.document.manifest if self.document else {}
+        metadata = manifest.get("metadata")
+        name = metadata.get("name") if isinstance(metadata, Mapping) else None
+        return " ".join(str(part) for part in (manifest.get("kind"), name) if part)
+
+
+def validate(files: Sequence[str], *, as_json: bool) -> int:
+    """Print what is wrong with the manifests of files and folders; the exit code sums it up."""
+    checker = Checker()
+    outcomes = [o for name, text in _texts(files) for o in _outcomes(checker, name, text)]
+    if as_json:
+        print(json.dumps([_as_json(outcome) for outcome in outcomes], indent=2))
+    else:
+        print("\n".join(line for outcome in outcomes for line in _lines(outcome)))
+    if any(outcome.problem for outcome in outcomes):
+        return UNREADABLE
+    return MISTAKES if any(outcome.findings for outcome in outcomes) else FINE
+
+
+def _texts(files: Sequence[str]) -> Iterator[tuple[str, str | OSError | UnicodeError]]:
+    for name in files:
+        if name == _STDIN:
+            yield "stdin", sys.stdin.read()
+            continue
+        path = Path(name)
+        paths = [path]
+        if path.is_dir():
+            paths = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES)
+            if not paths:
+                yield name, FileNotFoundError(2, f"no {', '.join(_SUFFIXES)} files in it")
+        for each in paths:
+            try:
+                yield str(each), each.read_text(encoding="utf-8")
+            except (OSError, UnicodeError) as error:
+                yield str(each), error
+
+
+def _outcomes(checker: Checker, name: str, text: str | OSError | UnicodeError) -> Iterator[Outcome]:
+    if not isinstance(text, str):
+        yield Outcome(name, problem=getattr(text, "strerror", None) or str(text))
+        return
+    try:
+        documents = [each for one in load_documents(text) for each in one.items()]
+    except InvalidSpecError as error:
+        yield Outcome(name, problem=str(error))
+        return
+    if not documents:
+        yield Outcome(name, problem="there is no manifest in it")
+    for document in documents:
+        try:
+            yield Outcome(name, document, checker.check(document.manifest))
+        except UnknownKindError as error:
+            yield Outcome(name, document, unchecked=f"only a cluster knows the kind {error}")
+
+
+# --- for people
+
+
+def _lines(outcome: Outcome) -> Iterator[str]:
+    where = outcome.file
+    if outcome.problem:
+        yield f"{where}: {outcome.problem}"
+        return
+    assert outcome.document
+    if outcome.unchecked:
+        yield f"{where}:{outcome.document.line_of('')}: not checked: {outcome.unchecked}"
+    elif not outcome.findings:
+        yield f"{where}: {outcome.title}: ok"
+    for finding in outcome.findings:
+        line = outcome.document.line_of(finding.field)
+        at = finding.field or outcome.title
+        yield f"{where}:{line}: {finding.says.value}: {at}: {finding.message}"
+        yield from (f"    {more}" for more in finding.more)
+
+
+# --- for programs
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    document = outcome.document
+    manifest = document.manifest if document else {}
+    metadata = manifest.get("metadata")
+    named = metadata if isinstance(metadata, Mapping) else {}
+    return {
+        "file": outcome.file,
+        "document": document.number if document else None,
+        "kind": manifest.get("kind"),
+        "name": named.get("name"),
+        "namespace": named.get("namespace"),
+        "ok": not (outcome.problem or outcome.findings or outcome.unchecked),
+        "problem": outcome.problem or None,
+        "unchecked": outcome.unchecked or None,
+        "findings": [_finding_json(document, each) for each in outcome.findings if document],
+    }
+
+
+def _finding_json(document: Document, finding: Finding) -> dict[str, Any]:
+    refused = finding.says is Says.REFUSED
+    return {
+        "line": document.line_of(finding.field),
+        "field": finding.field,
+        "value": _value(document.manifest, finding.field),
+        "message": finding.message,
+        "more": list(finding.more),
+        "by": "APIServer" if refused else "Operator",
+        "reason": "Refused" if refused else finding.says.value.partition("/")[2],
+    }
+
+
+def _value(manifest: Any, path: str) -> Any:
+    """What stands at a path; None if nothing does."""
+    for part in path_parts(path):
+        if isinstance(manifest, Mapping):
+            manifest = manifest.get(part)
+        elif isinstance(manifest, list) and isinstance(part, int) and part < len(manifest):
+            manifest = manifest[part]
+        else:
+            return None
+    return manifest
