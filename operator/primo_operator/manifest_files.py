@@ -9,7 +9,7 @@ On purpose one thing differs: a key given twice is an error, where kubectl takes
 """
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +133,11 @@ def _require_fields(document: Document, what: str) -> None:
         )
 
 
+def dump(manifest: Mapping[str, Any]) -> str:
+    """Write a manifest so that `load_all` and kubectl read it as it is."""
+    return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+
+
 def _text(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}: " if mark else ""
@@ -249,3 +254,20 @@ _Loader.yaml_constructors = {
 _Loader.add_constructor(_BOOL, _construct_bool)
 _Loader.add_constructor(_INT, _construct_int)
 _Loader.add_constructor(_FLOATING, _construct_float)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what kubectl would take for something else, such as the word 1e-5."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  PyYAML calls it so
+        return True  # the same part twice is written twice
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)

@@ -18,7 +18,7 @@ _ENVIRONMENT = "PRIMO_"
 # More in one message hides the mistake instead of explaining it.
 _SHOWN = 12
 
-_DECIDED_BY_THE_STUDY = {
+DECIDED_BY_THE_STUDY = {
     "backoffLimit": "spec.retries says how often a run is started again",
     "completions": "a run is one pod",
     "parallelism": "spec.parallelism says how many runs are under way at once",
@@ -53,7 +53,7 @@ def _variables(spec: StudySpec) -> list[str]:
 
 
 def _job_mistakes(job: Mapping[str, Any], variables: list[str]) -> Iterator[str]:
-    for field, reason in _DECIDED_BY_THE_STUDY.items():
+    for field, reason in DECIDED_BY_THE_STUDY.items():
         if job.get(field) is not None:
             yield f"{_TEMPLATE}.{field}: {job[field]!r} is not the template's to say: {reason}"
     template = job.get("template")

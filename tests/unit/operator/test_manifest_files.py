@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from primo_operator.manifest_files import ManifestError, load_all
+from primo_operator.manifest_files import ManifestError, dump, load_all, load_documents
 
 # Plain words and what kubectl 1.37 makes of them; test_kubectl_agrees asks it.
 WORDS: list[tuple[str, Any]] = [
@@ -121,3 +121,72 @@ def test_what_cannot_be_a_manifest_is_refused_with_its_line(text: str, message: 
     with pytest.raises(ManifestError) as caught:
         load_all(text)
     assert message in str(caught.value)
+
+
+# --- where things stand
+
+
+TEXT = """\
+# two manifests
+kind: A
+spec:
+  list:
+  - {name: a, size: 1}
+  - name: b
+    labels:
+      example.com/key: x
+---
+---
+kind: List
+items:
+- kind: B
+- kind: C
+  spec: {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("field", "line"),
+    [
+        ("", 2),
+        ("kind", 2),
+        ("spec", 3),
+        ("spec.list[0].size", 5),
+        ("spec.list[1]", 6),
+        ("spec.list[1].labels", 7),
+        ("spec.list[1].labels.example.com/key", 7),
+        ("spec.list[7].name", 4),
+        ("spec.other.deeper", 3),
+    ],
+)
+def test_a_field_is_on_its_line_or_below_the_nearest_that_is_there(field: str, line: int) -> None:
+    first, _ = load_documents(TEXT)
+    assert first.line_of(field) == line
+
+
+def test_documents_are_counted_and_lists_taken_apart() -> None:
+    first, second = load_documents(TEXT)
+    assert (first.number, second.number) == (1, 2)
+    assert [each.manifest for each in first.items()] == [first.manifest]
+    items = second.items()
+    assert [each.manifest["kind"] for each in items] == ["B", "C"]
+    assert [each.line_of("spec") for each in items] == [13, 15]
+
+
+# --- writing
+
+
+@pytest.mark.parametrize("value", [value for _, value in WORDS])
+def test_what_is_written_is_read_as_it_was(value: Any) -> None:
+    manifest = {"value": value, "word": str(value), "list": [{"name": str(value)}]}
+    assert load_all(dump(manifest)) == [manifest]
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["1e-5", "0o17", "yes", "off", "~", "", "1:30", "2026-01-01", "a: b", "- x", "#", "é", "$(A)"],
+)
+def test_words_stay_words(word: str) -> None:
+    assert load_all(dump({"args": [word, f"{word}\nsecond\tline\n"], word: 1})) == [
+        {"args": [word, f"{word}\nsecond\tline\n"], word: 1}
+    ]
