@@ -110,6 +110,53 @@ def validate(
     raise typer.Exit(check(files, as_json=output is Output.JSON))
 
 
+@app.command()
+def convert(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Katib Experiments, and ConfigMaps that hold their templates; - for standard"
+            " input.",
+        ),
+    ],
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=GOAL",
+            help="A further objective, such as latency=Minimize; may be given several times.",
+        ),
+    ] = None,
+    fidelity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PARAMETER",
+            help="The parameter that says how long to train: trials begin at its min, and the"
+            " good ones go on to its max.",
+        ),
+    ] = None,
+    wrap_command: Annotated[
+        bool,
+        typer.Option(
+            "--wrap-command",
+            help="Make reports of NAME=VALUE in the output instead of changing the script; the"
+            " image needs sh and awk.",
+        ),
+    ] = False,
+) -> None:
+    """Turn Katib's Experiments into PriMOStudies.
+
+    The studies go to standard output, each with a report at its head: what is to be done before
+    it runs, what is approximated, left out and mapped. What cannot be converted says why in a
+    line on standard error.
+    Exits with 0 when all were converted, 1 when one cannot be, 2 when a file cannot be read.
+    """
+    from primo_cli.convert import convert as run_convert
+    from primo_cli.convert import wishes
+
+    raise typer.Exit(run_convert(files, wishes(objective or [], fidelity, wrap_command)))
+
+
 def _new_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="primo-"))
 

@@ -1,21 +1,16 @@
 """`primo validate`: what a cluster would say about manifests, without one."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from primo_cli.checks import Checker, Finding, Says, UnknownKindError
+from primo_cli.files import read_texts
 from primo_operator.manifest_files import Document, load_documents, path_parts
 from primo_optimizer import InvalidSpecError
 
 FINE, MISTAKES, UNREADABLE = 0, 1, 2
-
-# As kubectl reads a folder.
-_SUFFIXES = (".yaml", ".yml", ".json")
-_STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +40,7 @@ class Outcome:
 def validate(files: Sequence[str], *, as_json: bool) -> int:
     """Print what is wrong with the manifests of files and folders; the exit code sums it up."""
     checker = Checker()
-    outcomes = [o for name, text in _texts(files) for o in _outcomes(checker, name, text)]
+    outcomes = [o for name, text in read_texts(files) for o in _outcomes(checker, name, text)]
     if as_json:
         print(json.dumps([_as_json(outcome) for outcome in outcomes], indent=2))
     else:
@@ -53,24 +48,6 @@ def validate(files: Sequence[str], *, as_json: bool) -> int:
     if any(outcome.problem for outcome in outcomes):
         return UNREADABLE
     return MISTAKES if any(outcome.findings for outcome in outcomes) else FINE
-
-
-def _texts(files: Sequence[str]) -> Iterator[tuple[str, str | OSError | UnicodeError]]:
-    for name in files:
-        if name == _STDIN:
-            yield "stdin", sys.stdin.read()
-            continue
-        path = Path(name)
-        paths = [path]
-        if path.is_dir():
-            paths = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES)
-            if not paths:
-                yield name, FileNotFoundError(2, f"no {', '.join(_SUFFIXES)} files in it")
-        for each in paths:
-            try:
-                yield str(each), each.read_text(encoding="utf-8")
-            except (OSError, UnicodeError) as error:
-                yield str(each), error
 
 
 def _outcomes(checker: Checker, name: str, text: str | OSError | UnicodeError) -> Iterator[Outcome]:

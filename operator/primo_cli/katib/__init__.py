@@ -1,0 +1,1 @@
+"""From Katib's Experiments to PriMOStudies."""
