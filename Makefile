@@ -33,8 +33,9 @@ format: $(VENV)/installed  ## bring code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-crds: $(VENV)/installed  ## generate crds/ from the models
+crds: $(VENV)/installed  ## generate crds/ and docs/reference.md from the models
 	$(BIN)/python -m primo_operator.crds --write crds
+	$(BIN)/python -m primo_operator.reference --write docs/reference.md
 
 benchmark: $(VENV)/installed  ## search quality of the optimizer, minutes; DATA=folder (benchmarks/README.md)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[benchmarks]'
