@@ -73,8 +73,8 @@ def convert_metrics(
         _wrap(container, metrics, notes)
         return
     why = f" --wrap-command does not help: {obstacle}." if wrap else ""
-    hint = "" if wrap or obstacle else " --wrap-command makes something read it; or else:"
-    notes.to_do(_AT, f"{_was(spec)}{why}{hint} {_report_call(metrics, fidelity)}")
+    call = "Call" if wrap or obstacle else "Convert with --wrap-command, or call"
+    notes.to_do(_AT, f"{_was(spec)}{why} {call} {_report_call(metrics, fidelity)}")
 
 
 def _was(spec: Spec) -> str:
@@ -107,7 +107,7 @@ def _report_call(metrics: Sequence[str], fidelity: bool) -> str:
     inner = ", ".join(f'"{metric}": 0.1' for metric in metrics)
     also = '"fidelity": 1, ' if fidelity else ""
     return (
-        f"Call report(step=epoch, {reached}{values}), of primo_report, in the training loop; or"
+        f"report(step=epoch, {reached}{values}), of primo_report, in the training loop; or"
         f' append a line such as {{"step": 1, {also}"metrics": {{{inner}}}}} to the file named in'
         " PRIMO_REPORT_FILE"
     )

@@ -187,6 +187,7 @@ def _fidelity(spec: Spec, wishes: Wishes, notes: Notes) -> tuple[Json | None, st
             raise CannotConvertError(
                 f"--fidelity {parameter.name}: {low} to {high} is no range above 0"
             )
+        notes.mapped(f"parameters[{parameter.name}]", "is the fidelity, in PRIMO_FIDELITY")
         return _ladder(parameter, low, high, None), parameter.name
     if algorithm is None or algorithm.algorithm_name != "hyperband":
         return None, None

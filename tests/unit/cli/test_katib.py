@@ -720,7 +720,10 @@ def collecting(kind: str, **spec: Any) -> Manifest:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("StdOut", "nothing reads the output for metrics. --wrap-command makes something read it"),
+        (
+            "StdOut",
+            "nothing reads the output for metrics. Convert with --wrap-command, or call report(",
+        ),
         ("File", "nothing reads /var/log/katib/metrics.log"),
         ("TensorFlowEvent", "nothing reads event files in /var/log/katib/tfevent/"),
         ("PrometheusMetric", "nothing is scraped for objectives"),
@@ -732,7 +735,7 @@ def collecting(kind: str, **spec: Any) -> Manifest:
 def test_each_collector_says_what_the_script_has_to_do(kind: str, words: str) -> None:
     to_do = told(convert(collecting(kind)), Fate.TO_DO)
     assert words in to_do
-    assert "Call report(step=epoch, loss=...), of primo_report" in to_do
+    assert "all report(step=epoch, loss=...), of primo_report" in to_do
     assert '{"step": 1, "metrics": {"loss": 0.1}}' in to_do
     assert "PRIMO_REPORT_FILE" in to_do
 
