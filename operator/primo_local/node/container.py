@@ -27,6 +27,8 @@ from primo_local.node.states import (
 log = logging.getLogger(__name__)
 
 START_ERROR_CODE: Final = 128
+# From its start on; an interpreter on a busy laptop is up by then.
+LISTENING_S: Final = 3.0
 NO_IMAGES: Final = (
     'Container image "{image}" is not present with pull policy of Never: '
     "this node runs processes and has no images, so the container must set command"
@@ -160,6 +162,8 @@ class Container:
         becomes unknown, as the kubelet writes it.
         """
         self._stopping.set()
+        if self.role is Role.SIDECAR:
+            await self._listening(deadline)
         if self._process is not None:
             self.pod.tell(self.spec, "Normal", "Killing", f"Stopping container {self.name}")
             self._process.terminate()
@@ -171,6 +175,18 @@ class Container:
             await first_of(self._over.wait(), asyncio.sleep(0.1))
         if isinstance(self.state, Waiting) and self.last is not None:
             self.state = LOST
+
+    async def _listening(self, deadline: Deadline) -> None:
+        """Wait until a sidecar that was started only just now hears SIGTERM.
+
+        As process 1 of a real container it does not die of a SIGTERM that it has no handler for;
+        here it would, and the end of a short main container would go unnoticed by it.
+        """
+        while (process := self._process) is not None and isinstance(self.state, Running):
+            age_s = (utc_now() - self.state.started_at).total_seconds()
+            if process.hears_sigterm() or age_s >= LISTENING_S or deadline.left_s() <= 0:
+                return
+            await first_of(self._over.wait(), asyncio.sleep(0.02))
 
     def lose(self) -> None:
         """Say that nobody knows how it ended, whatever it was doing."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -93,6 +94,15 @@ class Process:
             await keeper.wait()
             raise StartError(answer["error"])
         return cls(keeper, answer["pid"])
+
+    def hears_sigterm(self) -> bool:
+        """Whether its main process has told what it does at SIGTERM; True where nobody knows."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return True
+        masks = re.findall(r"^Sig(?:Cgt|Ign):\s*([0-9a-f]+)$", status, re.MULTILINE)
+        return any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in masks)
 
     def terminate(self) -> None:
         """SIGTERM to the process group."""

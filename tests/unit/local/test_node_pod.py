@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -138,6 +139,9 @@ class Node:
         asyncio.run(whole())
 
 
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
 def sh(script: str, name: str = "main", **facts: Any) -> Obj:
     return {"name": name, "image": "i", "command": ["sh", "-c", script], **facts}
 
@@ -208,6 +212,25 @@ def test_a_sidecar_outlives_main_flushes_its_message_and_does_not_decide(tmp_pat
         assert condition(status, "Initialized") == ("True", "PodCompleted")
         assert condition(status, "Ready") == ("False", "PodCompleted")
         assert not any(s["phase"] in ("Succeeded", "Failed") for s in node.server.history[:-1])
+
+    Node(tmp_path, spec).run(story)
+
+
+@linux_only
+def test_a_sidecar_that_is_not_up_yet_when_main_ends_still_does_its_work(tmp_path: Path) -> None:
+    slow = "while [ ! -e go ]; do sleep 0.02; done"
+    spec = {
+        "initContainers": [
+            sidecar(f"{slow}; trap 'echo flushed > /dev/termination-log; exit 0' TERM; {LOOP}")
+        ],
+        "containers": [sh("exit 0")],
+    }
+
+    async def story(node: Node) -> None:
+        await node.server.until(lambda s: "containerStatuses" in s and bool(ended(s)))
+        (node.workdir / "go").touch()
+        status = await node.server.until(over)
+        assert ended(status, "side")["message"] == "flushed\n"
 
     Node(tmp_path, spec).run(story)
 

@@ -222,3 +222,24 @@ def test_a_killed_parent_leaves_no_process_running(tmp_path: Path, victim: str) 
 
 def _parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("script", "hears"),
+    [
+        ("trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done", True),
+        ("trap '' TERM; echo up; while :; do sleep 0.05; done", True),
+        ("echo up; while :; do sleep 0.05; done", False),
+    ],
+)
+def test_whether_sigterm_would_be_heard_is_known(tmp_path: Path, script: str, hears: bool) -> None:
+    async def run() -> None:
+        process = await Process.start(order(tmp_path, "sh", "-c", script))
+        await eventually(lambda: "up" in printed(tmp_path))
+        assert process.hears_sigterm() is hears
+        process.kill()
+        await process.wait()
+        assert process.hears_sigterm()  # of what is over, nothing is known
+
+    asyncio.run(run())
