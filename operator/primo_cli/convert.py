@@ -52,7 +52,9 @@ def convert(files: Sequence[str], wishes: Wishes) -> int:
         unreadable = True
     checker, separator = Checker(), ""
     for name, experiment in experiments:
-        title = f"{name}: {KIND} {(experiment.get('metadata') or {}).get('name', '')}".rstrip()
+        metadata = experiment.get("metadata")
+        called = metadata.get("name", "") if isinstance(metadata, Mapping) else ""
+        title = f"{name}: {KIND} {called}".rstrip()
         try:
             text, notes = _converted(experiment, config_maps, wishes, checker)
         except CannotConvertError as error:

@@ -132,13 +132,19 @@ def _keep_folder(spec: Spec, template: Json) -> None:
     )
     folder = posixpath.normpath(path if kind == "Directory" else posixpath.dirname(path))
     container, pod = primary(template, _primary_name(spec)), pod_of(template)
-    mounts = list(container.get("volumeMounts") or [])
-    taken = {posixpath.normpath(str(mount.get("mountPath"))) for mount in mounts}
-    volumes = list(pod.get("volumes") or [])
-    if folder == "/" or folder in taken or any(v.get("name") == _VOLUME for v in volumes):
+    mounts, volumes = container.get("volumeMounts") or [], pod.get("volumes") or []
+    if not (isinstance(mounts, list) and isinstance(volumes, list)):
+        return  # the check of the finished study says so
+    taken = {posixpath.normpath(str(path)) for path in _each(mounts, "mountPath")}
+    if folder == "/" or folder in taken or _VOLUME in _each(volumes, "name"):
         return
     container["volumeMounts"] = [*mounts, {"name": _VOLUME, "mountPath": folder}]
     pod["volumes"] = [*volumes, {"name": _VOLUME, "emptyDir": {}}]
+
+
+def _each(items: Sequence[Any], field: str) -> list[Any]:
+    """A field of each item that can have fields."""
+    return [item.get(field) for item in items if isinstance(item, dict)]
 
 
 # --- reading the output

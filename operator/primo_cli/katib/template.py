@@ -42,9 +42,9 @@ class ConfigMaps:
 
     def text(self, namespace: str, name: str, key: str) -> str | None:
         for each in self.found:
-            metadata = each.get("metadata") or {}
+            metadata = _mapping(each.get("metadata"))
             if metadata.get("name") == name and metadata.get("namespace", namespace) == namespace:
-                text = (each.get("data") or {}).get(key)
+                text = _mapping(each.get("data")).get(key)
                 return text if isinstance(text, str) else None
         return None
 
@@ -137,21 +137,17 @@ def _job(source: Json, notes: Notes) -> Json:
     if not isinstance(spec, Mapping):
         raise CannotConvertError("trialTemplate.trialSpec.spec: is missing")
     job = copy.deepcopy(dict(spec)) if kind == "Job" else _only_replica(kind, spec, notes)
-    template = job.get("template")
-    pod = template.get("spec") if isinstance(template, Mapping) else None
-    containers = pod.get("containers") if isinstance(pod, Mapping) else None
-    if not isinstance(containers, list) or not all(isinstance(c, dict) for c in containers):
+    containers = _mapping(_mapping(job.get("template")).get("spec")).get("containers")
+    listed = containers if isinstance(containers, list) else []
+    if not listed or not all(isinstance(container, dict) for container in listed):
         raise CannotConvertError("trialTemplate.trialSpec: there is no pod with containers in it")
     return job
 
 
 def _only_replica(kind: str, spec: Mapping[str, Any], notes: Notes) -> Json:
-    field, given = _REPLICAS[kind], spec.get(_REPLICAS[kind])
-    roles = {
-        role: replica
-        for role, replica in (given if isinstance(given, Mapping) else {}).items()
-        if isinstance(replica, Mapping)
-    }
+    field = _REPLICAS[kind]
+    given = _mapping(spec.get(field))
+    roles = {role: replica for role, replica in given.items() if isinstance(replica, Mapping)}
     count = sum(_count(replica.get("replicas", 1)) for replica in roles.values())
     if count != 1:
         many = ", ".join(f"{role} {r.get('replicas', 1)}" for role, r in roles.items()) or "none"
@@ -167,8 +163,7 @@ def _only_replica(kind: str, spec: Mapping[str, Any], notes: Notes) -> Json:
         " over than activeDeadlineSeconds",
     )
     job: Json = {"template": copy.deepcopy(replica.get("template"))}
-    policy = spec.get("runPolicy")
-    deadline = policy.get("activeDeadlineSeconds") if isinstance(policy, Mapping) else None
+    deadline = _mapping(spec.get("runPolicy")).get("activeDeadlineSeconds")
     return {"activeDeadlineSeconds": deadline, **job} if deadline else job
 
 
@@ -217,7 +212,7 @@ def _of_metadata(at: str, reference: str, source: Json, namespace: str | None) -
         case "APIVersion":
             return Replacement("batch/v1", expands=False)
     kind, _, rest = key.partition("[")
-    values = (source.get("metadata") or {}).get(kind.lower()) or {}
+    values = _mapping(_mapping(source.get("metadata")).get(kind.lower()))
     value = values.get(rest.removesuffix("]")) if kind in ("Labels", "Annotations") else None
     if not isinstance(value, str):
         raise CannotConvertError(f"{at}: {reference} is not in trialSpec.metadata")
@@ -228,22 +223,26 @@ def _add_namespace(job: Json) -> None:
     """A variable with the trial's namespace, for the containers that ask for it."""
     reference = {"fieldRef": {"fieldPath": "metadata.namespace"}}
     for container in job["template"]["spec"]["containers"]:
-        if f"$({_NAMESPACE})" in str(container):
+        environment = container.get("env") or []
+        if f"$({_NAMESPACE})" in str(container) and isinstance(environment, list):
             variable = {"name": _NAMESPACE, "valueFrom": reference}
             # In front: a value sees only the variables before it.
-            container["env"] = [variable, *(container.get("env") or [])]
+            container["env"] = [variable, *environment]
 
 
 # --- what is not a template's to say
 
 
 def _metadata(source: Json) -> Json:
-    metadata = source.get("metadata")
-    given = metadata if isinstance(metadata, Mapping) else {}
-    labels, annotations = dict(given.get("labels") or {}), dict(given.get("annotations") or {})
-    for name in _NOT_OURS:
-        annotations.pop(name, None)
-    return {"labels": labels, "annotations": annotations}
+    given = _mapping(source.get("metadata"))
+    annotations = given.get("annotations")
+    if isinstance(annotations, Mapping):
+        annotations = {key: text for key, text in annotations.items() if key not in _NOT_OURS}
+    return {"labels": given.get("labels"), "annotations": annotations}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _take_what_the_study_decides(job: Json, notes: Notes) -> int:

@@ -678,6 +678,7 @@ def test_a_job_of_one_replica_is_its_pod(checker: Checker, trial: Manifest) -> N
         ({"kind": "RayJob", "spec": {}}, "kind: 'RayJob' is not one of Job, JAXJob"),
         ({"kind": "Job"}, "trialTemplate.trialSpec.spec: is missing"),
         ({"kind": "Job", "spec": {"template": {}}}, "there is no pod with containers"),
+        (job(pod={"containers": []}), "there is no pod with containers"),
     ],
 )
 def test_trials_that_cannot_be(trial: Manifest, reason: str) -> None:
