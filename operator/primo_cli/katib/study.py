@@ -180,7 +180,10 @@ def _objective(metric: str, goal: str, strategy: str, taken: set[str], notes: No
 def _fidelity(spec: Spec, wishes: Wishes, notes: Notes) -> tuple[Json | None, str | None]:
     """The fidelity, and the parameter that it was."""
     algorithm = spec.algorithm
+    searched_by = algorithm.algorithm_name if algorithm else ""
     if wishes.fidelity is not None:
+        if searched_by == "hyperband":
+            raise CannotConvertError(f"--fidelity {wishes.fidelity}: hyperband has its resource")
         parameter = _parameter(spec, wishes.fidelity, f"--fidelity {wishes.fidelity}")
         low, high = bounds(parameter)
         if not 0 < low < high:
@@ -189,7 +192,7 @@ def _fidelity(spec: Spec, wishes: Wishes, notes: Notes) -> tuple[Json | None, st
             )
         notes.mapped(f"parameters[{parameter.name}]", "is the fidelity, in PRIMO_FIDELITY")
         return _ladder(parameter, low, high, None), parameter.name
-    if algorithm is None or algorithm.algorithm_name != "hyperband":
+    if algorithm is None or searched_by != "hyperband":
         return None, None
     settings, at = algorithm.settings(), "algorithm.algorithmSettings"
     parameter = _parameter(spec, settings.get("resource_name"), f"{at}: resource_name")

@@ -456,6 +456,7 @@ def test_a_fidelity_that_cannot_be() -> None:
     zero = {**EPOCHS, "feasibleSpace": {"min": "0", "max": "9"}}
     given = experiment(parameters=[RATE, zero])
     assert "0 to 9 is no range above 0" in refusal(given, Wishes(fidelity="num-epochs"))
+    assert "hyperband has its resource" in refusal(hyperband(), Wishes(fidelity="num-epochs"))
 
 
 @pytest.mark.parametrize(
