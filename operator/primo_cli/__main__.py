@@ -92,7 +92,7 @@ def up(
 def validate(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Manifests; a folder's; - for standard input."),
+        typer.Argument(metavar="FILE", help="Manifests; a folder's; - for standard input."),
     ],
     output: Annotated[Output, typer.Option("-o", "--output", help="For people or programs.")] = (
         Output.TEXT
@@ -115,7 +115,7 @@ def convert(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="Katib Experiments, and ConfigMaps that hold their templates; - for standard"
             " input.",
         ),

@@ -6,7 +6,7 @@ from decimal import Decimal
 from math import floor, inf, log
 from typing import Any
 
-from primo_cli.katib.experiment import Parameter, Spec, read, unknown_fields
+from primo_cli.katib.experiment import Algorithm, Parameter, Spec, read, unknown_fields
 from primo_cli.katib.metrics import convert_metrics
 from primo_cli.katib.notes import CannotConvertError, Notes
 from primo_cli.katib.space import Space, bounds, convert_space, identifier, number
@@ -179,27 +179,27 @@ def _objective(metric: str, goal: str, strategy: str, taken: set[str], notes: No
 
 def _fidelity(spec: Spec, wishes: Wishes, notes: Notes) -> tuple[Json | None, str | None]:
     """The fidelity, and the parameter that it was."""
-    algorithm = spec.algorithm
-    searched_by = algorithm.algorithm_name if algorithm else ""
-    if wishes.fidelity is not None:
-        if searched_by == "hyperband":
-            raise CannotConvertError(f"--fidelity {wishes.fidelity}: hyperband has its resource")
-        parameter = _parameter(spec, wishes.fidelity, f"--fidelity {wishes.fidelity}")
-        low, high = bounds(parameter)
-        if not 0 < low < high:
-            raise CannotConvertError(
-                f"--fidelity {parameter.name}: {low} to {high} is no range above 0"
-            )
-        notes.mapped(f"parameters[{parameter.name}]", "is the fidelity, in PRIMO_FIDELITY")
-        return _ladder(parameter, low, high, None), parameter.name
-    if algorithm is None or searched_by != "hyperband":
+    algorithm, wished = spec.algorithm, wishes.fidelity
+    if algorithm is not None and algorithm.algorithm_name == "hyperband":
+        if wished is not None:
+            raise CannotConvertError(f"--fidelity {wished}: hyperband has its resource")
+        return _hyperband(spec, algorithm, notes)
+    if wished is None:
         return None, None
+    parameter = _parameter(spec, wished, f"--fidelity {wished}")
+    low, high = bounds(parameter)
+    if not 0 < low < high:
+        raise CannotConvertError(f"--fidelity {wished}: {low} to {high} is no range above 0")
+    notes.mapped(f"parameters[{wished}]", "is the fidelity, in PRIMO_FIDELITY")
+    return _ladder(parameter, low, high), wished
+
+
+def _hyperband(spec: Spec, algorithm: Algorithm, notes: Notes) -> tuple[Json, str]:
     settings, at = algorithm.settings(), "algorithm.algorithmSettings"
     parameter = _parameter(spec, settings.get("resource_name"), f"{at}: resource_name")
     # Katib reads both as whole numbers, and hands out whole resources.
-    most, eta = _positive(f"{at}: r_l", settings.get("r_l")), 3
-    if "eta" in settings:
-        eta = _positive(f"{at}: eta", settings["eta"])
+    most = _positive(f"{at}: r_l", settings.get("r_l"))
+    eta = _positive(f"{at}: eta", settings.get("eta", "3"))
     if eta < 2:
         raise CannotConvertError(f"{at}: eta: {eta} is not 2 or more")
     least = max(most // eta ** floor(log(most) / log(eta) + _ROUNDING), 1)
@@ -210,7 +210,7 @@ def _fidelity(spec: Spec, wishes: Wishes, notes: Notes) -> tuple[Json | None, st
         " a trial, budget.trials counts configurations. With spec.checkpoints a trial that goes on"
         " continues where it was",
     )
-    return _ladder(parameter, Decimal(least), Decimal(most), eta), parameter.name
+    return {**_ladder(parameter, Decimal(least), Decimal(most)), "eta": eta}, parameter.name
 
 
 def _parameter(spec: Spec, name: str | None, at: str) -> Parameter:
@@ -221,13 +221,9 @@ def _parameter(spec: Spec, name: str | None, at: str) -> Parameter:
     return found
 
 
-def _ladder(parameter: Parameter, low: Decimal, high: Decimal, eta: int | None) -> Json:
-    body: Json = {
-        "name": identifier(parameter.name, set()),
-        "min": number(low),
-        "max": number(high),
-    }
-    return body if eta is None else {**body, "eta": eta}
+def _ladder(parameter: Parameter, low: Decimal, high: Decimal) -> Json:
+    name = identifier(parameter.name, set())
+    return {"name": name, "min": number(low), "max": number(high)}
 
 
 def _positive(at: str, text: str | None) -> int:
