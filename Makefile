@@ -39,8 +39,8 @@ crds: $(VENV)/installed  ## generate crds/ and docs/reference.md from the models
 
 benchmark: $(VENV)/installed  ## search quality of the optimizer, minutes; DATA=folder (benchmarks/README.md)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[benchmarks]'
-	$(BIN)/python benchmarks/run.py --data $(DATA) search --optimizer primo,random --problems lcbench \
-		--priors good-good,bad-bad,none --seeds 100-101 --out benchmarks/runs/quick.jsonl
+	$(BIN)/python benchmarks/run.py --data $(DATA) search --quick --optimizer primo,random \
+		--out benchmarks/runs/quick.jsonl
 	$(BIN)/python benchmarks/run.py --data $(DATA) table benchmarks/runs/quick.jsonl
 
 clean:  ## remove what was made

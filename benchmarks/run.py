@@ -11,6 +11,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HERE = Path(__file__).parent
+# Ends in minutes.
+QUICK = {
+    "problems": ["lcbench-126026", "lcbench-168330", "mixed-toy"],
+    "priors": ["good-good", "bad-bad", "none"],
+    "seeds": [100, 101],
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,10 +33,11 @@ def _parser() -> argparse.ArgumentParser:
 
     search = commands.add_parser("search", help="run optimizers on problems, adding to a file")
     search.add_argument("--optimizer", type=_words, required=True)
-    search.add_argument("--problems", type=_words, default=["all"], help="names and groups")
-    search.add_argument("--priors", type=_words, default=None, help="by default all settings")
+    search.add_argument("--problems", type=_words, help="names and groups; by default all")
+    search.add_argument("--priors", type=_words, help="by default all settings")
     search.add_argument("--workers", type=_numbers, default=[1])
-    search.add_argument("--seeds", type=_numbers, default=list(range(100, 110)))
+    search.add_argument("--seeds", type=_numbers, help="such as 100-109, the default")
+    search.add_argument("--quick", action="store_true", help="defaults that end in minutes")
     search.add_argument("--jobs", type=int, default=2)
     search.add_argument("--settings", type=json.loads, default={}, help="of the algorithm, JSON")
     search.add_argument("--label", help="what to call the optimizer in the results")
@@ -41,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("files", type=Path, nargs="+")
     table.add_argument("--pair", nargs=2, metavar="LABEL", help="differences of these two")
     table.set_defaults(command=_table)
+
+    plot = commands.add_parser("plot", help="pictures of results")
+    plot.add_argument("files", type=Path, nargs="+")
+    plot.add_argument("--out", type=Path, required=True, help="a folder")
+    plot.set_defaults(command=_plot)
 
     speed = commands.add_parser("speed", help="seconds of a suggestion, adding to a file")
     speed.add_argument("--optimizer", type=_words, required=True)
@@ -69,10 +81,12 @@ def _search(given: argparse.Namespace) -> None:
     import problems
     from campaign import Campaign, missing, plans
 
-    names = problems.expand(given.problems, given.data)
-    priors = given.priors or problems.PRIOR_SETTINGS
+    whole = {"problems": ["all"], "priors": problems.PRIOR_SETTINGS, "seeds": range(100, 110)}
+    defaults = QUICK if given.quick else whole
+    names = problems.expand(given.problems or defaults["problems"], given.data)
+    priors, seeds = given.priors or defaults["priors"], given.seeds or defaults["seeds"]
     wanted = plans(
-        given.optimizer, names, priors, given.workers, given.seeds, given.settings, given.label
+        given.optimizer, names, priors, given.workers, seeds, given.settings, given.label
     )
     todo = missing(wanted, given.out)
     print(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before", file=sys.stderr)
@@ -83,6 +97,13 @@ def _table(given: argparse.Namespace) -> None:
     import tables
 
     print(tables.summary(given.files, given.data, given.pair))
+
+
+def _plot(given: argparse.Namespace) -> None:
+    import plots
+
+    for path in plots.draw(given.files, given.data, given.out):
+        print(path)
 
 
 def _speed(given: argparse.Namespace) -> None:
