@@ -217,7 +217,8 @@ def _env(variables: Mapping[str, str]) -> list[Manifest]:
 
 
 def _metrics(spec: StudySpec) -> str:
-    return json.dumps([objective.metric for objective in spec.objectives])
+    """What must be reported, each once; where a message is too long, the others go first."""
+    return json.dumps(list(dict.fromkeys(each.metric for each in spec.measured)))
 
 
 def _sidecar(spec: StudySpec, limit: int, settings: Settings) -> Manifest:

@@ -63,6 +63,10 @@ class ObservationStatus(Model):
 
     fidelity: float | None = Field(None, description="In the study's unit.")
     values: Values = Field(description="Objective name to value.")
+    constrained: Values | None = Field(None, description="Metric of each constraint to value.")
+    feasible: bool | None = Field(
+        None, description="Whether it keeps all constraints; left out if there are none."
+    )
     step: Int | None = Field(None, description="The last step that was reported.")
     observed_at: Time = Field(description="When it was recorded.")
 
@@ -167,6 +171,11 @@ class StudyStatus(Model):
         None, max_length=50, description="The Pareto front at the highest fidelity; 50 at most."
     )
     front_size: Int | None = Field(None, description="How many there are.")
+    infeasible: Int | None = Field(
+        None,
+        description="How many trials at the highest fidelity break a constraint, and so are not "
+        "on the front; left out without constraints.",
+    )
     hypervolume: float | None = Field(
         None, description="Between front and reference point, in the objectives' units."
     )

@@ -15,16 +15,17 @@ from pydantic_core import ErrorDetails
 from primo_optimizer import InvalidSpecError, Problem, check
 from primo_study.schema import Duration, Int, Model, Name, Number, list_map, rules
 
+Metric = Annotated[str, Field(min_length=1, max_length=128)]
+Reduce = Literal["Last", "Min", "Max", "Mean"]
+
 
 class Objective(Model):
     """A measured quantity with a direction."""
 
     name: Name = Field(description="What the objective is called in priors, status and plots.")
     goal: Literal["Minimize", "Maximize"] = Field(description="Which direction is better.")
-    metric: str = Field(
-        min_length=1, max_length=128, description="The name under which a trial reports it."
-    )
-    reduce: Literal["Last", "Min", "Max", "Mean"] | None = Field(
+    metric: Metric = Field(description="The name under which a trial reports it.")
+    reduce: Reduce | None = Field(
         None,
         description="How the values of one run become one: that of the highest step (Last, the "
         "default), the smallest, the largest, or their mean.",
@@ -38,6 +39,28 @@ class Objective(Model):
         None,
         description="The worst value that still counts in the hypervolume. Derived from the "
         "results if left out.",
+    )
+
+
+class Constraint(Model):
+    """A measured quantity with a bound. A trial that breaks it is infeasible, not failed."""
+
+    model_config = rules(
+        (
+            "has(self.atMost) || has(self.atLeast)",
+            "at least one of atMost, atLeast is required",
+        ),
+        (
+            "!has(self.atMost) || !has(self.atLeast) || self.atLeast <= self.atMost",
+            "atLeast must not be above atMost",
+            ".atLeast",
+        ),
+    )
+    metric: Metric = Field(description="The name under which a trial reports it.")
+    at_most: float | None = Field(None, description="The highest value allowed, in its unit.")
+    at_least: float | None = Field(None, description="The lowest value allowed, in its unit.")
+    reduce: Reduce | None = Field(
+        None, description="How the values of one run become one, as for objectives. Default: Last."
     )
 
 
@@ -377,6 +400,7 @@ class StudySpec(Model):
             ".priors",
         ),
         _immutable("objectives", optional=False),
+        _immutable("constraints", optional=True),
         _immutable("parameters", optional=False),
         _immutable("trialTemplate", optional=False),
         _immutable("fidelity", optional=True),
@@ -389,6 +413,12 @@ class StudySpec(Model):
         max_length=8,
         description="What is traded off. Immutable.",
         json_schema_extra=list_map("name"),
+    )
+    constraints: Annotated[tuple[Constraint, ...], Field(max_length=8)] | None = Field(
+        None,
+        description="What results must keep to. A trial that breaks a constraint is off the front "
+        "and meets no targets; the search learns where that happens. Immutable.",
+        json_schema_extra=list_map("metric"),
     )
     parameters: tuple[Parameter, ...] = Field(
         min_length=1,
@@ -430,6 +460,11 @@ class StudySpec(Model):
     def problem(self) -> Problem:
         """The search problem in it."""
         return Problem.from_spec(self.model_dump(by_alias=True, exclude_none=True))
+
+    @property
+    def measured(self) -> tuple[Objective | Constraint, ...]:
+        """Whose metrics a run must report."""
+        return (*self.objectives, *(self.constraints or ()))
 
     @property
     def seed(self) -> int:

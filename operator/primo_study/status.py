@@ -105,12 +105,14 @@ def _progress(study: Study, done: int) -> str:
 
 
 def _results(study: Study) -> dict[str, Any]:
-    """Front, hypervolume and best of the trials observed at full fidelity."""
+    """Front, hypervolume and best of the feasible trials observed at full fidelity."""
     if study.spec is None:
         return {}
-    completed = [t for t in study.trials if t.phase is TrialPhase.COMPLETED]
+    full = [t for t in study.trials if t.phase is TrialPhase.COMPLETED]
+    completed = [trial for trial in full if trial.feasible]
+    infeasible = len(full) - len(completed) if study.spec.constraints else None
     if not completed:
-        return {"front_size": 0}
+        return {"front_size": 0, "infeasible": infeasible}
     # The order of observation: a derived reference point rests on the first ones.
     completed.sort(key=lambda t: (t.observations[-1].observed_at, t.number))
     problem = study.spec.problem()
@@ -135,6 +137,7 @@ def _results(study: Study) -> dict[str, Any]:
             for trial in _spread(front, problem)
         ),
         "front_size": len(front),
+        "infeasible": infeasible,
         "hypervolume": volume,
         "hypervolume_text": f"{volume:.4g}",
         "reference_point": {

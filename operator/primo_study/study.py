@@ -149,12 +149,16 @@ class Outcome:
 
     Attributes:
         values: objective -> value, all of them and finite, if the reason is Completed; else empty.
+        constrained: likewise, the metric of each constraint -> value.
+        feasible: whether they keep the constraints; None without constraints.
         step: the last step reported.
     """
 
     reason: Reason
     message: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    constrained: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool | None = None
     step: int | None = None
 
 
@@ -197,6 +201,8 @@ class Seen:
     values: Mapping[str, float]
     observed_at: str
     step: int | None = None
+    constrained: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +229,11 @@ class TrialRecord:
     def unfinished(self) -> bool:
         return self.phase in UNFINISHED
 
+    @property
+    def feasible(self) -> bool:
+        """Its latest observation keeps the constraints, or there are none."""
+        return not self.observations or self.observations[-1].feasible is not False
+
     def attempts(self, *reasons: Reason) -> int:
         """How many attempts on the current rung ended so."""
         return sum(
@@ -235,7 +246,9 @@ class TrialRecord:
         return Trial(
             number=self.number,
             configuration=self.configuration,
-            observations=tuple(Observation(o.fidelity, o.values) for o in self.observations),
+            observations=tuple(
+                Observation(o.fidelity, o.values, o.constrained) for o in self.observations
+            ),
             running=self.unfinished,
             fidelity=self.run.fidelity,
             failed=(self.reason or "Failed") if self.phase is TrialPhase.FAILED else None,

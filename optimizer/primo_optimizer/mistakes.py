@@ -68,7 +68,7 @@ _OBJECTIVE = Fields(
         "prometheus": entries,
     },
 )
-_CONSTRAINT = Fields({"metric": text}, {"atMost": number, "atLeast": number})
+_CONSTRAINT = Fields({"metric": text}, {"atMost": number, "atLeast": number, "reduce": text})
 _PREFERENCES = Fields({}, {"weights": entries, "scalarization": one_of("Chebyshev", "Linear")})
 _PARAMETER = Fields({"name": text}, dict.fromkeys(KINDS, anything))
 _FLOAT = Fields({"min": number, "max": number}, {"log": flag})

@@ -219,6 +219,8 @@ Edit = Callable[[dict[str, Any]], Any]
     [
         pytest.param(lambda s: s["objectives"][0].update(goal="Maximize"), "objectives", id="goal"),
         pytest.param(lambda s: s["objectives"][0].pop("target"), "objectives", id="target"),
+        pytest.param(lambda s: s["constraints"][0].update(atMost=9), "constraints", id="bound"),
+        pytest.param(lambda s: s.pop("constraints"), "constraints", id="no constraints"),
         pytest.param(lambda s: s["parameters"][0]["float"].update(max=1), "parameters", id="range"),
         pytest.param(lambda s: s["fidelity"].update(eta=2), "fidelity", id="eta"),
         pytest.param(lambda s: s.pop("fidelity"), "fidelity", id="no fidelity"),

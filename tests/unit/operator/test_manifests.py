@@ -49,6 +49,15 @@ def test_one_attempt_is_one_job_with_one_pod() -> None:
     assert "ttlSecondsAfterFinished" not in found["spec"]
 
 
+def test_the_sidecar_keeps_room_for_objectives_and_constraints() -> None:
+    bounds = [{"metric": "memory_gib", "atMost": 40}, {"metric": "kmacs", "atMost": 9}]
+    found = job(study(spec=spec(constraints=bounds)), trial(1), "trial-uid", Settings())
+    pod = found["spec"]["template"]["spec"]
+    for container in (*pod["containers"], pod["initContainers"][0]):
+        wanted = json.loads(environment(container)["PRIMO_METRICS"])
+        assert wanted == ["val_error", "kmacs", "memory_gib"]
+
+
 def test_the_command_is_never_touched() -> None:
     (container,) = made()["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "train.py", "--lr=$(PRIMO_PARAM_LR)"]

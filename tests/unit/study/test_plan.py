@@ -1,5 +1,6 @@
 """`decide` as a table: what is done next for a study in each state."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -155,6 +156,7 @@ FAILED = [trial(n, PHASE.FAILED, ended(reason="Failed"), reason="Failed") for n 
 UNSTARTED = [trial(n, PHASE.FAILED, ended(), reason="StartFailed") for n in range(3)]
 TARGET = {"name": "error", "goal": "Minimize", "metric": "m", "target": 0.1}
 DONE = trial(0, PHASE.COMPLETED, ended(2), observations=(seen(),))
+INFEASIBLE = replace(DONE, observations=(replace(seen(), feasible=False),))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +175,11 @@ DONE = trial(0, PHASE.COMPLETED, ended(2), observations=(seen(),))
             study(DONE, spec=spec(objectives=[TARGET])),
             "TargetReached",
             id="a trial meets the target",
+        ),
+        pytest.param(
+            study(INFEASIBLE, spec=spec(objectives=[TARGET])),
+            None,
+            id="an infeasible trial meets no target",
         ),
         pytest.param(
             study(spec=spec(budget={"duration": "1m"})), "BudgetExhausted", id="the time is over"

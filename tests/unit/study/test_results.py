@@ -1,0 +1,44 @@
+"""What a study's status says of its results."""
+
+from typing import Any
+
+from primo_study.status import summarise
+from primo_study.study import Seen, Study, TrialPhase, TrialRecord
+from support.builders import CREATED, ended, spec, study, trial
+
+STAMP = "2027-01-15T09:00:00Z"
+LIMITED = spec(constraints=[{"metric": "memory_gib", "atMost": 40}])
+
+
+def done(number: int, error: float, cost: float, feasible: bool | None = None) -> TrialRecord:
+    seen = Seen(9.0, {"error": error, "cost": cost}, STAMP, feasible=feasible)
+    return trial(number, TrialPhase.COMPLETED, ended(2), observations=(seen,))
+
+
+def status(found: Study) -> dict[str, Any]:
+    return summarise(found, CREATED, STAMP, "labels")
+
+
+def test_the_front_has_the_trade_offs_and_best_the_ends() -> None:
+    found = status(study(done(0, 0.1, 5), done(1, 0.2, 3), done(2, 0.2, 6)))
+    assert [entry["trial"] for entry in found["front"]] == [1, 0]
+    assert found["frontSize"] == 2
+    assert {name: best["trial"] for name, best in found["best"].items()} == {"error": 0, "cost": 1}
+    assert "infeasible" not in found
+
+
+def test_who_breaks_a_constraint_is_not_on_the_front_nor_best_and_is_counted() -> None:
+    trials = (done(0, 0.1, 5, True), done(1, 0.01, 0.1, False), done(2, 0.2, 3, True))
+    found = status(study(*trials, spec=LIMITED))
+    assert [entry["trial"] for entry in found["front"]] == [2, 0]
+    assert found["best"]["cost"] == {"trial": 2, "value": 3}
+    assert (found["frontSize"], found["infeasible"]) == (2, 1)
+    assert found["trials"]["completed"] == 3
+    without = status(study(trials[0], trials[2], spec=LIMITED))
+    assert found["hypervolume"] == without["hypervolume"]
+
+
+def test_if_nothing_is_feasible_there_is_no_front() -> None:
+    found = status(study(done(0, 0.1, 5, False), spec=LIMITED))
+    assert (found["frontSize"], found["infeasible"]) == (0, 1)
+    assert not {"front", "best", "hypervolume"} & found.keys()
