@@ -170,6 +170,9 @@ class StudyStatus(Model):
     front: tuple[FrontEntry, ...] | None = Field(
         None, max_length=50, description="The Pareto front at the highest fidelity; 50 at most."
     )
+    preferred: FrontEntry | None = Field(
+        None, description="Of the front, what comes closest to the preferences; if there are any."
+    )
     front_size: Int | None = Field(None, description="How many there are.")
     infeasible: Int | None = Field(
         None,

@@ -203,6 +203,27 @@ class Prior(Model):
     )
 
 
+class Preferences(Model):
+    """The one trade-off that is wanted; without it the whole front is."""
+
+    model_config = rules(
+        (
+            "self.weights.exists(w, self.weights[w] > 0.0)",
+            "weights needs one above 0",
+            ".weights",
+        ),
+    )
+    weights: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(max_length=8)] = Field(
+        description="How much each objective counts, in any unit; one left out does not."
+    )
+    scalarization: Literal["Chebyshev", "Linear"] | None = Field(
+        None,
+        description="How the weighted losses, each scaled to its range, become one: the largest "
+        "(Chebyshev, the default), which reaches every point of a front, or the sum (Linear), "
+        "which reaches the convex parts only.",
+    )
+
+
 class Algorithm(Model):
     """Who proposes the configurations."""
 
@@ -399,6 +420,12 @@ class StudySpec(Model):
             "weights holds a key that is not a choice",
             ".priors",
         ),
+        (
+            "!has(self.preferences) || self.preferences.weights.all(w, self.objectives.exists(o,"
+            " o.name == w))",
+            "a preference names an objective that is not there",
+            ".preferences.weights",
+        ),
         _immutable("objectives", optional=False),
         _immutable("constraints", optional=True),
         _immutable("parameters", optional=False),
@@ -434,6 +461,10 @@ class StudySpec(Model):
         description="What is believed about good configurations, at most one prior an objective. "
         "Immutable.",
         json_schema_extra=list_map("objective"),
+    )
+    preferences: Preferences | None = Field(
+        None,
+        description="The one trade-off to search for, instead of the whole front. May be changed.",
     )
     algorithm: Algorithm | None = Field(
         None, description="Who proposes. Default: primo with seed 0. Immutable."

@@ -132,10 +132,8 @@ def _results(study: Study) -> dict[str, Any]:
     volume = float(hypervolume(points, reference))
     signs = {o.name: o.sign for o in problem.objectives}
     return {
-        "front": tuple(
-            FrontEntry(trial=trial.number, values=dict(trial.observations[-1].values))
-            for trial in _spread(front, problem)
-        ),
+        "front": tuple(map(_entry, _spread(front, problem))),
+        "preferred": _preferred(front, problem),
         "front_size": len(front),
         "infeasible": infeasible,
         "hypervolume": volume,
@@ -146,6 +144,17 @@ def _results(study: Study) -> dict[str, Any]:
         },
         "best": {name: _best(completed, name, sign) for name, sign in signs.items()},
     }
+
+
+def _entry(trial: TrialRecord) -> FrontEntry:
+    return FrontEntry(trial=trial.number, values=dict(trial.observations[-1].values))
+
+
+def _preferred(front: Sequence[TrialRecord], problem: Problem) -> FrontEntry | None:
+    if problem.preference is None:
+        return None
+    losses = problem.losses([trial.observations[-1].values for trial in front])
+    return _entry(front[problem.preference.choose(losses)])
 
 
 def _spread(front: Sequence[TrialRecord], problem: Problem) -> Sequence[TrialRecord]:

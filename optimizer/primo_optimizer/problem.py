@@ -84,6 +84,19 @@ class Preference:
     weights: tuple[float, ...]
     scalarization: Scalarization = Scalarization.CHEBYSHEV
 
+    def choose(self, losses: NDArray[np.float64]) -> int:
+        """Which row of the (n, m) losses of a front comes closest, in shares of the front's range.
+
+        Of equal ones the one with the lower sum, then the first.
+        """
+        halves = losses / 2.0  # the range of finite losses may not be finite
+        low = halves.min(axis=0)
+        span = halves.max(axis=0) - low
+        weighted = (halves - low) / np.where(span > 0.0, span, 1.0) * np.array(self.weights)
+        total = weighted.sum(axis=1)
+        linear = self.scalarization is Scalarization.LINEAR
+        return int(np.lexsort((total, total if linear else weighted.max(axis=1)))[0])
+
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:

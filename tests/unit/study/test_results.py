@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from primo_study.status import summarise
 from primo_study.study import Seen, Study, TrialPhase, TrialRecord
 from support.builders import CREATED, ended, spec, study, trial
@@ -36,6 +38,24 @@ def test_who_breaks_a_constraint_is_not_on_the_front_nor_best_and_is_counted() -
     assert found["trials"]["completed"] == 3
     without = status(study(trials[0], trials[2], spec=LIMITED))
     assert found["hypervolume"] == without["hypervolume"]
+
+
+@pytest.mark.parametrize(
+    ("preferences", "trial"),
+    [
+        ({"weights": {"error": 1, "cost": 1}}, 1),
+        ({"weights": {"error": 1, "cost": 1}, "scalarization": "Linear"}, 0),
+        ({"weights": {"error": 9, "cost": 1}}, 0),
+        ({"weights": {"cost": 1}}, 2),
+    ],
+)
+def test_the_preferred_trial_is_that_of_the_front_which_comes_closest(
+    preferences: dict[str, Any], trial: int
+) -> None:
+    trials = (done(0, 0.1, 10), done(1, 0.16, 6), done(2, 0.2, 0), done(3, 0.3, 11))
+    found = status(study(*trials, spec=spec(preferences=preferences)))
+    assert found["preferred"]["trial"] == trial
+    assert "preferred" not in status(study(*trials))
 
 
 def test_if_nothing_is_feasible_there_is_no_front() -> None:
