@@ -113,6 +113,17 @@ class Choices(Model):
     )
 
 
+Needed = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=128)], ...],
+    Field(
+        min_length=1,
+        max_length=32,
+        description="Choices.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    ),
+]
+
+
 class Parameter(Model):
     """One hyperparameter: its name and exactly one kind."""
 
@@ -131,6 +142,12 @@ class Parameter(Model):
     int: IntRange | None = Field(None, description="A whole number in a range.")
     ordinal: Values | None = Field(None, description="One of some numbers in order.")
     categorical: Choices | None = Field(None, description="One of some words without order.")
+    when: Annotated[dict[str, Needed], Field(min_length=1, max_length=4)] | None = Field(
+        None,
+        description="The parameter is there only where each of these categorical parameters is "
+        "there and has one of these choices, such as {optimizer: [sgd]}; elsewhere the trial has "
+        "neither value nor variable. A parent may have a condition of its own.",
+    )
 
 
 class Fidelity(Model):
@@ -419,6 +436,20 @@ class StudySpec(Model):
             ".map(p, p.categorical.choices).all(c, q.weights.all(w, w in c))))",
             "weights holds a key that is not a choice",
             ".priors",
+        ),
+        # That no parameter depends on itself is beyond CEL: parse says it.
+        (
+            "self.parameters.all(p, !has(p.when) || p.when.all(w, self.parameters.exists(q,"
+            " q.name == w && has(q.categorical))))",
+            "a condition names a parameter that is not there or not categorical",
+            ".parameters",
+        ),
+        (
+            "self.parameters.all(p, !has(p.when) || p.when.all(w,"
+            " self.parameters.filter(q, q.name == w && has(q.categorical))"
+            ".map(q, q.categorical.choices).all(c, p.when[w].all(v, v in c))))",
+            "a condition names a choice that is not one of its parameter",
+            ".parameters",
         ),
         (
             "!has(self.preferences) || self.preferences.weights.all(w, self.objectives.exists(o,"

@@ -91,11 +91,12 @@ class AskTell:
         """A configuration of one's own; it counts as running, as if it had been asked for.
 
         Args:
-            parameters: a value for every parameter, in user units.
+            parameters: a value for every parameter whose condition holds, in user units.
             fidelity: what it is trained to; by default full fidelity.
 
         Raises:
-            InvalidSpecError: a parameter is missing, unknown, or outside its range.
+            InvalidSpecError: a parameter is missing, unknown, outside its range, or against its
+                condition.
             TellError: a trial has this configuration, or there is no such fidelity.
         """
         space = self.problem.space

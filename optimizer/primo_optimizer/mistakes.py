@@ -11,6 +11,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from primo_optimizer import conditions
 from primo_optimizer.shapes import (
     Fields,
     anything,
@@ -70,7 +71,7 @@ _OBJECTIVE = Fields(
 )
 _CONSTRAINT = Fields({"metric": text}, {"atMost": number, "atLeast": number, "reduce": text})
 _PREFERENCES = Fields({}, {"weights": entries, "scalarization": one_of("Chebyshev", "Linear")})
-_PARAMETER = Fields({"name": text}, dict.fromkeys(KINDS, anything))
+_PARAMETER = Fields({"name": text}, {**dict.fromkeys(KINDS, anything), "when": entries})
 _FLOAT = Fields({"min": number, "max": number}, {"log": flag})
 _INT = Fields({"min": whole_number, "max": whole_number}, {"log": flag})
 _ORDINAL = Fields({"values": items_of(number)})
@@ -106,6 +107,7 @@ def of_parameters(parameters: Any) -> Iterator[str]:
         yield "parameters: none given, expected at least 1"
     yield from _of_each("parameters", parameters, _PARAMETER, _parameter_rules)
     yield from _repeated("parameters", parameters)
+    yield from conditions.mistakes(parameters)
 
 
 def _of_objectives(objectives: Any) -> Iterator[str]:

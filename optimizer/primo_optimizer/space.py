@@ -1,12 +1,14 @@
 """The search space: four kinds of parameter, and their encoding on the unit cube.
 
 Each parameter is one column of the cube. Numeric ones lie on their (log) scale; the k choices of a
-categorical one, and the values of an int or ordinal one, lie at distinct points of [0, 1].
+categorical one, and the values of an int or ordinal one, lie at distinct points of [0, 1]. A
+parameter whose condition does not hold is left out of the configuration, and lies in the middle.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -14,11 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primo_optimizer import mistakes
+from primo_optimizer.conditions import Condition, conditions
 from primo_optimizer.errors import InvalidSpecError
 from primo_optimizer.shapes import Fields, is_number, plain, shown
 from primo_optimizer.trial import Configuration, Value
 
 Points = NDArray[np.float64]
+
+# Where a parameter that is not there lies on its column.
+NOT_THERE = 0.5
+# Configurations of a space with conditions are counted one by one, as far as any caller lists them.
+COUNTED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +209,14 @@ Parameter = Float | Int | Ordinal | Categorical
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """The parameters that may vary, sorted by name; a point is (d,) in the unit cube."""
+    """The parameters that may vary, sorted by name; a point is (d,) in the unit cube.
+
+    Attributes:
+        conditions: of parents before those of their children.
+    """
 
     parameters: tuple[Parameter, ...]
+    conditions: tuple[Condition, ...] = ()
 
     @classmethod
     def from_spec(cls, parameters: Sequence[Mapping[str, Any]]) -> "SearchSpace":
@@ -215,11 +228,19 @@ class SearchSpace:
         parameters = plain(parameters)
         if wrong := list(mistakes.of_parameters(parameters)):
             raise InvalidSpecError(*wrong)
-        return cls(tuple(sorted((_parameter(p) for p in parameters), key=lambda p: p.name)))
+        return cls(
+            tuple(sorted((_parameter(p) for p in parameters), key=lambda p: p.name)),
+            conditions(parameters),
+        )
 
     @property
     def size(self) -> float:
-        """How many configurations there are; infinite with a float parameter."""
+        """How many configurations there are.
+
+        Infinite with a float parameter, and with conditions that leave more than `COUNTED`.
+        """
+        if self.conditions:
+            return _counted(self)
         return math.prod(float(p.size) for p in self.parameters)
 
     @property
@@ -239,31 +260,85 @@ class SearchSpace:
             InvalidSpecError: a parameter is missing, unknown, or has a value it cannot have.
         """
         given = plain(given)
-        check = Fields({p.name: p.check for p in self.parameters})
-        if wrong := list(check("parameters", given)):
+        conditional = {condition.parameter for condition in self.conditions}
+        checks = {p.name: p.check for p in self.parameters}
+        always = {name: check for name, check in checks.items() if name not in conditional}
+        sometimes = {name: check for name, check in checks.items() if name in conditional}
+        wrong = list(Fields(always, sometimes)("parameters", given))
+        if wrong := wrong or list(self._misplaced(given)):
             raise InvalidSpecError(*wrong)
-        return {p.name: p.read(given[p.name]) for p in self.parameters}
+        there = self._active(given)
+        return {p.name: p.read(given[p.name]) for p in self.parameters if p.name in there}
+
+    def _misplaced(self, given: Configuration) -> Iterator[str]:
+        """Which parameters are missing, or given, against their conditions."""
+        there = self._active(given)
+        for condition in self.conditions:
+            name = condition.parameter
+            if name in there and given.get(name) is None:
+                yield f"parameters.{name}: is missing"
+            elif name not in there and given.get(name) is not None:
+                needs = " and ".join(f"{p} {' or '.join(c)}" for p, c in condition.needs)
+                yield f"parameters.{name}: {shown(given[name])} given, which needs {needs}"
+
+    def _active(self, configuration: Configuration) -> set[str]:
+        """Names of the parameters that are there; those that are not may have values."""
+        there = {p.name for p in self.parameters}
+        for condition in self.conditions:
+            if not condition.holds(configuration, there):
+                there.remove(condition.parameter)
+        return there
+
+    def _pruned(self, configuration: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Without the values of parameters that are not there."""
+        if not self.conditions:
+            return configuration
+        there = self._active(configuration)
+        return {name: value for name, value in configuration.items() if name in there}
+
+    def active(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(n, d) mask of the parameters that are there in the configurations of (n, d) points."""
+        column = {p.name: i for i, p in enumerate(self.parameters)}
+        there = np.ones(points.shape, dtype=np.bool_)
+        for condition in self.conditions:
+            child = column[condition.parameter]
+            for name, choices in condition.needs:
+                parent = self.parameters[column[name]]
+                assert isinstance(parent, Categorical)
+                allowed = parent.encode_all(choices)
+                chosen = np.isin(parent.snap(points[:, column[name]]), allowed)
+                there[:, child] &= there[:, column[name]] & chosen
+        return there
 
     def encode(self, configuration: Configuration) -> NDArray[np.float64]:
         """(d,) in the unit cube."""
-        return np.array([p.encode(configuration[p.name]) for p in self.parameters])
+        there = self._pruned(configuration)
+        points = (
+            p.encode(there[p.name]) if p.name in there else NOT_THERE for p in self.parameters
+        )
+        return np.fromiter(points, np.float64, len(self.parameters))
 
     def encode_all(self, configurations: Sequence[Configuration]) -> NDArray[np.float64]:
         """(n, d), the same as of each alone and many times faster."""
-        encoded = np.empty((len(configurations), len(self.parameters)))
+        encoded = np.full((len(configurations), len(self.parameters)), NOT_THERE)
+        there = [self._pruned(configuration) for configuration in configurations]
         for i, parameter in enumerate(self.parameters):
-            encoded[:, i] = parameter.encode_all([c[parameter.name] for c in configurations])
+            rows = [row for row, given in enumerate(there) if parameter.name in given]
+            encoded[rows, i] = parameter.encode_all([there[row][parameter.name] for row in rows])
         return encoded
 
     def decode(self, point: NDArray[np.float64]) -> dict[str, Value]:
         """The valid configuration nearest to a (d,) point of the unit cube."""
-        return {p.name: p.decode(float(u)) for p, u in zip(self.parameters, point, strict=True)}
+        values = {p.name: p.decode(float(u)) for p, u in zip(self.parameters, point, strict=True)}
+        return dict(self._pruned(values))
 
     def snap(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, d) points moved to the valid configurations nearest to them."""
         snapped = np.empty(points.shape)
         for i, parameter in enumerate(self.parameters):
             snapped[:, i] = parameter.snap(points[:, i])
+        if self.conditions:
+            snapped[~self.active(snapped)] = NOT_THERE
         return snapped
 
     def spread(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -277,14 +352,59 @@ class SearchSpace:
         return moved
 
     def grid(self) -> Iterator[dict[str, Value]]:
-        """Every configuration; only of a space whose `size` is finite."""
+        """Every configuration once; only of a space whose `size` is finite."""
         names = [p.name for p in self.parameters]
-        for row in product(*(p.values for p in self.parameters)):
-            yield dict(zip(names, row, strict=True))
+        for some in self._parents():
+            there = self._active(some)
+            values = [
+                [some[p.name]] if p.name in some else p.values
+                for p in self.parameters
+                if p.name in there
+            ]
+            for row in product(*values):
+                yield dict(zip((n for n in names if n in there), row, strict=True))
 
-    def key(self, configuration: Configuration) -> tuple[Value, ...]:
-        """Equal for equal configurations, whatever the order of their names."""
-        return tuple(configuration[p.name] for p in self.parameters)
+    def _parents(self) -> Iterator[dict[str, Value]]:
+        """Every configuration of those parameters alone on which conditions depend."""
+        conditions = {condition.parameter: condition for condition in self.conditions}
+        parents = {parent for condition in self.conditions for parent, _ in condition.needs}
+        ordered = [p for p in self.parameters if p.name in parents - conditions.keys()]
+        by_name = {p.name: p for p in self.parameters}
+        ordered += [by_name[c.parameter] for c in self.conditions if c.parameter in parents]
+
+        def grown(some: dict[str, Value], left: Sequence[Parameter]) -> Iterator[dict[str, Value]]:
+            if not left:
+                yield some
+                return
+            condition = conditions.get(left[0].name)
+            if condition and not condition.holds(some, some):
+                yield from grown(some, left[1:])
+                return
+            for value in left[0].values:
+                yield from grown({**some, left[0].name: value}, left[1:])
+
+        yield from grown({}, ordered)
+
+    def key(self, configuration: Configuration) -> tuple[Value | None, ...]:
+        """Equal for equal configurations, whatever the order of their names.
+
+        Values of parameters that are not there do not count.
+        """
+        if not self.conditions:
+            return tuple(configuration[p.name] for p in self.parameters)
+        there = self._active(configuration)
+        return tuple(configuration[p.name] if p.name in there else None for p in self.parameters)
+
+
+@lru_cache(maxsize=64)
+def _counted(space: SearchSpace) -> float:
+    total = 0.0
+    for some in space._parents():
+        there = space._active(some) - some.keys()
+        total += math.prod(float(p.size) for p in space.parameters if p.name in there)
+        if total > COUNTED:
+            return math.inf
+    return total
 
 
 def _parameter(spec: Mapping[str, Any]) -> Parameter:

@@ -18,8 +18,9 @@ from support.examples import CRDS, INVALID, VALID, Example, example
 
 KEYWORDS = {
     "description", "type", "format", "enum", "pattern", "minLength", "maxLength", "minimum",
-    "maximum", "exclusiveMinimum", "minItems", "maxItems", "maxProperties", "items", "properties",
-    "additionalProperties", "required", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+    "maximum", "exclusiveMinimum", "minItems", "maxItems", "minProperties", "maxProperties",
+    "items", "properties", "additionalProperties", "required", "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
     "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations",
 }  # fmt: skip
 # An API server keeps what kubectl applied in an annotation, and annotations have 256 KiB.

@@ -58,6 +58,18 @@ def test_the_sidecar_keeps_room_for_objectives_and_constraints() -> None:
         assert wanted == ["val_error", "kmacs", "memory_gib"]
 
 
+def test_a_parameter_that_is_not_there_has_no_variable() -> None:
+    parameters = [
+        {"name": "optimizer", "categorical": {"choices": ["adam", "sgd"]}},
+        {"name": "momentum", "float": {"min": 0, "max": 1}, "when": {"optimizer": ["sgd"]}},
+    ]
+    record = replace(trial(1), configuration={"optimizer": "adam"})
+    found = job(study(spec=spec(parameters=parameters)), record, "trial-uid", Settings())
+    values = environment(found["spec"]["template"]["spec"]["containers"][0])
+    assert json.loads(values["PRIMO_PARAMS"]) == {"optimizer": "adam"}
+    assert [name for name in values if name.startswith("PRIMO_PARAM_")] == ["PRIMO_PARAM_OPTIMIZER"]
+
+
 def test_the_command_is_never_touched() -> None:
     (container,) = made()["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "train.py", "--lr=$(PRIMO_PARAM_LR)"]
