@@ -32,6 +32,9 @@ def trial_object(study: Study, suggestion: Suggestion) -> Manifest:
         "parameters": dict(suggestion.configuration),
         "suggestion": dict(suggestion.explanation),
     }
+    if starts := study.prior_starts():
+        # From here on it is on record that these priors counted for this trial.
+        spec["suggestion"]["priors"] = sorted(starts)
     if suggestion.fidelity is not None:
         spec["fidelity"] = suggestion.fidelity
     return {

@@ -350,6 +350,8 @@ class Reconciler:
         now = self._observe(key)
         if now is None or now.uid != study.uid or fingerprint(now) != fingerprint(study):
             return True
+        if now.generation != study.generation:
+            return True  # a prior may have been added that these suggestions do not know
         fresh = room(now, ending(now, self.clock.now())) if now.spec else None
         if fresh is None:
             return True

@@ -141,6 +141,13 @@ class BudgetUsed(Model):
     )
 
 
+class PriorStatus(Model):
+    """Since when a prior counts."""
+
+    objective: Annotated[str, Field(max_length=63)] = Field(description="What it is about.")
+    from_trial: Int = Field(description="The lowest number of a trial for which it counts.")
+
+
 class OptimizerStatus(Model):
     """How far the search is."""
 
@@ -189,6 +196,12 @@ class StudyStatus(Model):
     best: dict[str, BestEntry] | None = Field(None, description="By objective.")
     budget_used: BudgetUsed | None = Field(None, description="What has been spent.")
     optimizer: OptimizerStatus | None = Field(None, description="How far the search is.")
+    priors: tuple[PriorStatus, ...] | None = Field(
+        None,
+        max_length=8,
+        json_schema_extra=list_map("objective"),
+        description="Since when each prior counts: one that was added later decays from then on.",
+    )
     completion_time: Time | None = Field(None, description="When the study ended.")
     selector: Annotated[str, Field(max_length=256)] | None = Field(
         None, description="Label selector of its pods, for kubectl scale."

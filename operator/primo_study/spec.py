@@ -462,7 +462,12 @@ class StudySpec(Model):
         _immutable("parameters", optional=False),
         _immutable("trialTemplate", optional=False),
         _immutable("fidelity", optional=True),
-        _immutable("priors", optional=True),
+        (
+            "!has(oldSelf.priors) || has(self.priors)"
+            " && oldSelf.priors.all(b, self.priors.exists(c, c == b))",
+            "priors may only be added",
+            ".priors",
+        ),
         _immutable("algorithm", optional=True),
         _immutable("checkpoints", optional=True),
     )
@@ -490,7 +495,8 @@ class StudySpec(Model):
     priors: Annotated[tuple[Prior, ...], Field(max_length=8)] | None = Field(
         None,
         description="What is believed about good configurations, at most one prior an objective. "
-        "Immutable.",
+        "One may be added while the study runs, and counts from the next new trial on; none may be "
+        "changed or removed.",
         json_schema_extra=list_map("objective"),
     )
     preferences: Preferences | None = Field(

@@ -18,6 +18,7 @@ from primo_study.objects import (
     ConditionStatus,
     FrontEntry,
     OptimizerStatus,
+    PriorStatus,
     StudyStatus,
     TrialCounts,
 )
@@ -57,6 +58,7 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         progress=_progress(study, done),
         budget_used=BudgetUsed(trials=study.next_number, full_evaluations=study.full_evaluations()),
         optimizer=_optimizer(study),
+        priors=_priors(study),
         completion_time=(study.status.get("completionTime") or stamp) if finished else None,
         selector=selector,
         **_results(study),
@@ -94,6 +96,11 @@ def _stage(study: Study) -> str | None:
 def _optimizer(study: Study) -> OptimizerStatus | None:
     stage = _stage(study)
     return OptimizerStatus(stage=stage) if stage else None
+
+
+def _priors(study: Study) -> tuple[PriorStatus, ...] | None:
+    starts = sorted(study.prior_starts().items())
+    return tuple(PriorStatus(objective=o, from_trial=n) for o, n in starts) or None
 
 
 def _progress(study: Study, done: int) -> str:

@@ -4,7 +4,7 @@ A trial's record (its runs and observations) is what has been written to its obj
 beside it is what the cluster shows now and nobody has written down yet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -234,6 +234,11 @@ class TrialRecord:
         """Its latest observation keeps the constraints, or there are none."""
         return not self.observations or self.observations[-1].feasible is not False
 
+    @property
+    def priors(self) -> Sequence[str]:
+        """Objectives whose priors were known when it was suggested."""
+        return self.explanation.get("priors") or ()
+
     def attempts(self, *reasons: Reason) -> int:
         """How many attempts on the current rung ended so."""
         return sum(
@@ -314,6 +319,20 @@ class Study:
     @property
     def full_fidelity(self) -> float | None:
         return self.spec.fidelity.max if self.spec and self.spec.fidelity else None
+
+    def prior_starts(self) -> dict[str, int]:
+        """Objective of each prior -> the lowest number of a trial for which it counts.
+
+        As once written; before that, the first trial that was suggested with it; before that, the
+        next one.
+        """
+        written = {p["objective"]: p["fromTrial"] for p in self.status.get("priors") or ()}
+        starts = {}
+        for prior in (self.spec and self.spec.priors) or ():
+            name = prior.objective
+            knowing = (trial.number for trial in self.trials if name in trial.priors)
+            starts[name] = written.get(name, min(knowing, default=self.next_number))
+        return starts
 
     def full_evaluations(self) -> float:
         """What has been spent, in full runs: each run pays for what it adds, open ones in full.

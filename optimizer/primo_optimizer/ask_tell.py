@@ -108,10 +108,22 @@ class AskTell:
             fidelity = self.problem.full_fidelity
         else:
             fidelity = self._fidelity(fidelity, self.problem.full_fidelity)
-        number = max(self._trials, default=-1) + 1
+        number = self._next_number
         suggestion = Suggestion(number, configuration, fidelity, None, {"origin": "User"})
         self._start(suggestion)
         return suggestion
+
+    def add_prior(self, prior: Mapping[str, Any]) -> None:
+        """What is believed meanwhile, as in `priors` of a spec; it counts from the next new trial.
+
+        Raises:
+            InvalidSpecError: naming each field at fault; or the objective has a prior.
+        """
+        priors = [*(self._spec.get("priors") or ()), plain(prior)]
+        if isinstance(priors[-1], Mapping):
+            priors[-1] = {**priors[-1], "fromTrial": self._next_number}
+        spec = {**self._spec, "priors": priors}
+        self.problem, self._spec = Problem.from_spec(spec), spec
 
     def tell(
         self,
@@ -233,6 +245,10 @@ class AskTell:
             f"<AskTell {self.problem.algorithm}, seed {self.seed}: {goals}; {len(trials)} trials, "
             f"{running} running, {failed} failed, {len(self.front())} on the front>"
         )
+
+    @property
+    def _next_number(self) -> int:
+        return max(self._trials, default=-1) + 1
 
     def _start(self, suggestion: Suggestion) -> None:
         known = self._trials.get(suggestion.trial)

@@ -47,12 +47,16 @@ class History:
         trials = sorted([*others, running], key=lambda trial: trial.number)
         return replace(self, trials=tuple(trials))
 
-    def spent(self, with_running: bool) -> float:
+    def spent(self, with_running: bool, from_trial: int = 0) -> float:
         """In full evaluations: each trial counts with the highest fidelity it was trained to.
 
         A failed run counts as if it had got where it was to go.
+
+        Args:
+            from_trial: trials with lower numbers are left out.
         """
-        return sum(self._cost(trial, with_running) for trial in self.trials)
+        counted = (trial for trial in self.trials if trial.number >= from_trial)
+        return sum(self._cost(trial, with_running) for trial in counted)
 
     def _cost(self, trial: Trial, with_running: bool) -> float:
         tried = trial.failed is not None or (with_running and trial.running)

@@ -77,7 +77,9 @@ _INT = Fields({"min": whole_number, "max": whole_number}, {"log": flag})
 _ORDINAL = Fields({"values": items_of(number)})
 _CATEGORICAL = Fields({"choices": items_of(text)})
 _FIDELITY = Fields({"name": text, "min": number, "max": number}, {"eta": number})
-_PRIOR = Fields({"objective": text, "parameters": items}, {"confidence": number})
+_PRIOR = Fields(
+    {"objective": text, "parameters": items}, {"confidence": number, "fromTrial": whole_number}
+)
 _BELIEF = Fields(
     {"name": text},
     {"center": number, "choice": text, "weights": entries, "confidence": number},
@@ -278,6 +280,8 @@ def _prior_rules(known: _Known, at: str, prior: Mapping[str, Any]) -> Iterator[s
         there_are = ", ".join(known.objectives)
         yield f"{at}.objective: {objective!r} is not an objective (there are: {there_are})"
     yield from _confidence_rule(at, prior)
+    if (first := prior.get("fromTrial")) is not None and first < 0:
+        yield f"{at}.fromTrial: {first} is below 0"
     if not beliefs:
         yield f"{at}.parameters: none given, expected at least 1"
     yield from _of_each(f"{at}.parameters", beliefs, _BELIEF, partial(_belief_rules, known))

@@ -25,6 +25,7 @@ class PriorDensity:
         std: (d,) of a normal truncated to [0, 1] around it; inf where nothing is believed.
         masses: column of a categorical parameter -> (k,) probability of each choice.
         space: whose conditions say where a parameter does not count.
+        from_trial: the lowest number of a trial for which it counts.
     """
 
     objective: str
@@ -32,6 +33,7 @@ class PriorDensity:
     std: NDArray[np.float64]
     masses: Mapping[int, NDArray[np.float64]]
     space: SearchSpace
+    from_trial: int = 0
 
     @classmethod
     def of(cls, prior: Prior, space: SearchSpace) -> "PriorDensity":
@@ -50,7 +52,7 @@ class PriorDensity:
                 center[i] = parameter.encode(belief.center)
                 std[i] = max(1.0 - belief.confidence, MIN_STD)
         _choose_parents(center, {belief.parameter for belief in prior.beliefs}, space)
-        return cls(prior.objective, center, std, masses, space)
+        return cls(prior.objective, center, std, masses, space, prior.from_trial)
 
     def log_density(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) of (n, d) points in the unit cube."""

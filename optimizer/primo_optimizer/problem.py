@@ -135,10 +135,15 @@ class Prior:
     """The user's belief about where configurations are good for one objective.
 
     A parameter without a belief is uniform.
+
+    Attributes:
+        from_trial: the lowest number of a trial for which it counts; above 0 if it was added while
+            the study ran.
     """
 
     objective: str
     beliefs: tuple[Belief, ...]
+    from_trial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +250,8 @@ def _prior(spec: Mapping[str, Any]) -> Prior:
         )
         for b in spec["parameters"]
     )
-    return Prior(spec["objective"], tuple(sorted(beliefs, key=lambda b: b.parameter)))
+    ordered = tuple(sorted(beliefs, key=lambda b: b.parameter))
+    return Prior(spec["objective"], ordered, int(spec.get("fromTrial") or 0))
 
 
 def _constraint(spec: Mapping[str, Any]) -> Constraint:

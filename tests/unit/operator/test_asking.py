@@ -11,7 +11,7 @@ from primo_operator.asking import WorkerSuggester
 from primo_operator.reconcile import Answer
 from primo_optimizer import SpaceExhaustedError
 from primo_study.study import Study, TrialPhase
-from support.builders import ended, seen, spec, study, trial
+from support.builders import ended, run, seen, spec, study, trial
 
 RANDOM = {"name": "random"}
 
@@ -72,3 +72,13 @@ def test_a_used_up_space_is_said_to_be_so() -> None:
     ]
     with pytest.raises(SpaceExhaustedError):
         ask(study(*both, spec=spec(parameters=parameters, algorithm=RANDOM)))
+
+
+def test_the_worker_is_told_from_which_trial_a_prior_counts() -> None:
+    priors = [{"objective": "error", "parameters": [{"name": "lr", "center": 0.01}]}]
+    given = spec(priors=priors, algorithm={"name": "primo"}, fidelity=None)
+    running = trial(0, TrialPhase.RUNNING, run(fidelity=None), explanation={})
+    found = study(running, spec=given)
+    assert ask(found).suggestions[0].explanation["origin"] == "PriorCenter"
+    later = {"priors": [{"objective": "error", "fromTrial": 7}]}
+    assert ask(replace(found, status=later)).suggestions[0].explanation["origin"] == "Uniform"

@@ -208,7 +208,7 @@ def test_an_invalid_manifest_breaks_the_rule_it_names(invalid: Example, message:
 
 
 def test_every_rule_about_a_new_object_has_an_invalid_manifest() -> None:
-    transitions = ("immutable", "only be raised")
+    transitions = ("immutable", "only be raised", "only be added")
     assert {m for m in MESSAGES if not m.endswith(transitions)} == {m for _, m in BREAKING}
 
 
@@ -225,8 +225,6 @@ Edit = Callable[[dict[str, Any]], Any]
         pytest.param(lambda s: s["parameters"][0]["float"].update(max=1), "parameters", id="range"),
         pytest.param(lambda s: s["fidelity"].update(eta=2), "fidelity", id="eta"),
         pytest.param(lambda s: s.pop("fidelity"), "fidelity", id="no fidelity"),
-        pytest.param(lambda s: s["priors"][0].update(confidence=0.1), "priors", id="confidence"),
-        pytest.param(lambda s: s.pop("priors"), "priors", id="no priors"),
         pytest.param(lambda s: s["algorithm"]["settings"].clear(), "algorithm", id="settings"),
         pytest.param(lambda s: s["checkpoints"].update(claimName="x"), "checkpoints", id="claim"),
         pytest.param(lambda s: s["trialTemplate"]["spec"].clear(), "trialTemplate", id="template"),
@@ -234,6 +232,34 @@ Edit = Callable[[dict[str, Any]], Any]
 )
 def test_what_is_searched_and_how_cannot_change(edit: Edit, message: str) -> None:
     assert _edited(edit) == [f"{message} is immutable"]
+
+
+ADDED = {"objective": "throughput", "parameters": [{"name": "lr", "center": 0.01}]}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda s: s["priors"][0].update(confidence=0.1), id="confidence"),
+        pytest.param(lambda s: s["priors"][0]["parameters"].pop(), id="a belief less"),
+        pytest.param(lambda s: s["priors"].pop(), id="a prior less"),
+        pytest.param(lambda s: s["priors"].__setitem__(0, ADDED), id="another in its place"),
+        pytest.param(lambda s: s.pop("priors"), id="no priors"),
+    ],
+)
+def test_a_prior_does_not_change(edit: Edit) -> None:
+    assert _edited(edit) == ["priors may only be added"]
+
+
+def test_priors_may_be_added() -> None:
+    old = example("everything").manifest
+    for some in ([], old["spec"]["priors"][:1]):
+        before, after = copy.deepcopy(old), copy.deepcopy(old)
+        before["spec"]["priors"] = some
+        after["spec"]["priors"].reverse()
+        assert broken_rules(schema(STUDY), after, old=before) == []
+    del before["spec"]["priors"]
+    assert broken_rules(schema(STUDY), after, old=before) == []
 
 
 @pytest.mark.parametrize(

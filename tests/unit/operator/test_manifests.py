@@ -160,3 +160,11 @@ def test_the_template_itself_is_left_as_it_was() -> None:
     before = json.dumps(found.spec.trial_template.spec)
     job(found, trial(0), "u", Settings())
     assert json.dumps(found.spec.trial_template.spec) == before
+
+
+def test_a_trial_holds_which_priors_were_known() -> None:
+    priors = [{"objective": "error", "parameters": [{"name": "lr", "center": 0.01}]}]
+    suggestion = Suggestion(3, {"lr": 0.01}, 1.0, None, {"stage": "InitialDesign"})
+    made = trial_object(study(spec=spec(priors=priors)), suggestion)
+    assert made["spec"]["suggestion"] == {"stage": "InitialDesign", "priors": ["error"]}
+    assert "priors" not in trial_object(study(), suggestion)["spec"]["suggestion"]

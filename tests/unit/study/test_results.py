@@ -62,3 +62,45 @@ def test_if_nothing_is_feasible_there_is_no_front() -> None:
     found = status(study(done(0, 0.1, 5, False), spec=LIMITED))
     assert (found["frontSize"], found["infeasible"]) == (0, 1)
     assert not {"front", "best", "hypervolume"} & found.keys()
+
+
+# --- priors
+
+PRIORS = [
+    {"objective": name, "parameters": [{"name": "lr", "center": 0.01}]}
+    for name in ("error", "cost")
+]
+
+
+@pytest.mark.parametrize(
+    ("known", "written", "starts"),
+    [
+        pytest.param([], {}, {"error": 0, "cost": 0}, id="from the first trial on"),
+        pytest.param(
+            [["error"], ["error"]], {}, {"error": 0, "cost": 2}, id="added after two trials"
+        ),
+        pytest.param(
+            [["error"], ["error"], ["cost", "error"]],
+            {},
+            {"error": 0, "cost": 2},
+            id="the operator died before it was written",
+        ),
+        pytest.param(
+            [[], [], ["cost", "error"]],
+            {"error": 1},
+            {"error": 1, "cost": 2},
+            id="what is written holds",
+        ),
+    ],
+)
+def test_since_when_a_prior_counts(
+    known: list[list[str]], written: dict[str, int], starts: dict[str, int]
+) -> None:
+    trials = [trial(n, explanation={"priors": names}) for n, names in enumerate(known)]
+    before = {"priors": [{"objective": o, "fromTrial": n} for o, n in written.items()]}
+    found = status(study(*trials, spec=spec(priors=PRIORS), status=before))
+    assert {p["objective"]: p["fromTrial"] for p in found["priors"]} == starts
+
+
+def test_without_priors_nothing_is_said_of_them() -> None:
+    assert "priors" not in status(study())
