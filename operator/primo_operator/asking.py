@@ -17,6 +17,7 @@ from primo_operator.reconcile import Answer
 from primo_optimizer import PrimoError, SpaceExhaustedError, Suggestion, Trial, suggest
 from primo_optimizer.rungs import ladder
 from primo_study.study import Study
+from primo_study.warm_start import together
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class WorkerSuggester:
         question = {
             "spec": _spec(study),
             "trials": [trial.as_trial().to_dict() for trial in study.trials],
+            "earlier": [trial.to_dict() for trial in together(study.sources)],
             "count": count,
             "seed": study.spec.seed,
             "next_number": study.next_number,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from primo_study.spec import StudySpec
 from primo_study.study import JobState, Outcome, Study, Template, Waiting
+from primo_study.warm_start import Source
 
 Fingerprint = tuple[tuple[int, str, int, int], ...]
 
@@ -39,6 +40,7 @@ class Memory:
         spec: as parsed, or its mistakes; for this generation.
         template: the API server's answer, for this generation of the spec.
         vain: for exactly these trials the optimizer had nothing to start.
+        sources: of the warm start, as of this time (`synced_at`) and generation of the spec.
         synced_at: when all its objects were last listed; None: never.
         status_at: when its status was last written.
     """
@@ -54,6 +56,8 @@ class Memory:
     template_retry_at: float = 0.0
     vain: Fingerprint | None = None
     degraded: str = ""
+    sources: tuple[Source, ...] = ()
+    sources_of: tuple[float | None, int] = (None, 0)
     synced_at: float | None = None
     status_at: float = float("-inf")
 

@@ -64,6 +64,7 @@ def observe(family: Family, memory: Memory) -> Study | None:
         template=memory.template if checked else Template(),
         leftovers=_leftovers(family, trials, uid),
         degraded=memory.degraded,
+        sources=memory.sources if spec and spec.warm_start else (),
         deleting=bool(metadata.get("deletionTimestamp")),
     )
     return _with_vain(study, memory)

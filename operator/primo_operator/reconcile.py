@@ -7,7 +7,7 @@ through `Cluster`, `Clock` and `Suggester`, so a simulation can drive it by hand
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol, assert_never
 
@@ -26,6 +26,7 @@ from primo_operator.memory import Memory, Refusal, fingerprint
 from primo_operator.mirror import Family, Key, Kind, Mirror
 from primo_operator.observe import observe, podless_at, prune, trial_objects
 from primo_operator.settings import Settings
+from primo_operator.sources import read_sources
 from primo_optimizer import SpaceExhaustedError, Suggestion
 from primo_study import record
 from primo_study.plan import (
@@ -129,6 +130,7 @@ class Reconciler:
             self.forget(key)
             return None
         prune(self.mirror.family(key), self.memories[key], study)
+        study = await self._read_sources(key, study)
         moved = await self._read_podless(key, study)
         plan = decide(study, self.clock.now())
         for action in plan.actions:
@@ -193,6 +195,16 @@ class Reconciler:
         if template.problem and not template.fatal and self.clock.now() >= memory.template_retry_at:
             memory.template_generation = 0  # to be asked again
         return observe(family, memory)
+
+    async def _read_sources(self, key: Key, study: Study) -> Study:
+        """With the observations of other studies, before anything is suggested from them."""
+        memory = self.memories[key]
+        current = (memory.synced_at, study.generation)
+        if not (study.spec and study.spec.warm_start) or memory.sources_of == current:
+            return study
+        memory.sources = await read_sources(self.cluster, study)
+        memory.sources_of = current
+        return replace(study, sources=memory.sources)
 
     async def _read_podless(self, key: Key, study: Study) -> bool:
         """Only the Job's Events say why it may have no pod (quota, Pod Security)."""

@@ -311,6 +311,14 @@ class Checkpoints(Model):
     )
 
 
+class WarmStart(Model):
+    """A study to learn from."""
+
+    study: Annotated[
+        str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    ] = Field(description="Its name; it is in the same namespace.")
+
+
 class Retries(Model):
     """How often a run that ended without a result is started again, on each rung."""
 
@@ -503,6 +511,13 @@ class StudySpec(Model):
         None,
         description="The one trade-off to search for, instead of the whole front. May be changed.",
     )
+    warm_start: Annotated[tuple[WarmStart, ...], Field(max_length=8)] | None = Field(
+        None,
+        description="Other studies of the same objectives, parameters and fidelity, whose "
+        "observations primo learns from. Their trials are not on the front and count for no "
+        "budget. The condition WarmStarted says what could be used. May be changed.",
+        json_schema_extra=list_map("study"),
+    )
     algorithm: Algorithm | None = Field(
         None, description="Who proposes. Default: primo with seed 0. Immutable."
     )
@@ -578,7 +593,7 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
     except ValidationError as error:
         lines = (_line(details) for details in error.errors() if not _follows(details))
         raise InvalidSpecError(*lines) from error
-    problems = [f"spec.{line}" for line in _case_twins(parsed)]
+    problems = [f"spec.{line}" for line in (*_case_twins(parsed), *_named_twice(parsed))]
     try:
         check(parsed.problem())
     except InvalidSpecError as error:
@@ -643,6 +658,15 @@ def _shown(value: object) -> str:
             return str(value).lower()
         case _:
             return f"{value!r:.80}"
+
+
+def _named_twice(spec: StudySpec) -> list[str]:
+    names = [source.study for source in spec.warm_start or ()]
+    return [
+        f"warmStart[{i}].study: {name!r} is named twice, expected each study once"
+        for i, name in enumerate(names)
+        if name in names[:i]
+    ]
 
 
 def _case_twins(spec: StudySpec) -> list[str]:

@@ -193,6 +193,7 @@ def _conditions(
         _finished(StudyPhase.COMPLETED, phase, end),
         _finished(StudyPhase.FAILED, phase, end),
         _suspended(study, phase),
+        _warm_started(study),
         _degraded(study),
     ]
     conditions: Sequence[Mapping[str, Any]] = study.status.get("conditions") or ()
@@ -252,6 +253,16 @@ def _suspended(study: Study, phase: StudyPhase) -> Said:
         left = f"; {study.unfinished} runs under way" if study.unfinished else ""
         return ("Suspended", "True", "Suspended", f"spec.suspend is true{left}")
     return ("Suspended", "False", "NotSuspended", "")
+
+
+def _warm_started(study: Study) -> Said | None:
+    if not study.sources:
+        return None
+    words = "; ".join(f"{source.study}: {source.message}" for source in study.sources)
+    reason = next((source.reason for source in study.sources if source.reason), None)
+    if reason:
+        return ("WarmStarted", "False", reason, words)
+    return ("WarmStarted", "True", "ObservationsRead", words)
 
 
 def _degraded(study: Study) -> Said:

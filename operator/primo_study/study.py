@@ -11,6 +11,7 @@ from typing import Any
 
 from primo_optimizer import Observation, Trial
 from primo_study.spec import StudySpec
+from primo_study.warm_start import Source
 
 
 class TrialPhase(StrEnum):
@@ -287,6 +288,7 @@ class Study:
         leftovers: names of Jobs of this study that are no open run of a trial.
         asked_in_vain: the optimizer has nothing to start for exactly these trials.
         degraded: why the latest suggestions are not the algorithm's own; empty if they are.
+        sources: what the studies that it is warm started from have observed.
         deleting: its deletion has begun.
     """
 
@@ -303,6 +305,7 @@ class Study:
     leftovers: tuple[str, ...] = ()
     asked_in_vain: bool = False
     degraded: str = ""
+    sources: tuple[Source, ...] = ()
     deleting: bool = False
 
     @property

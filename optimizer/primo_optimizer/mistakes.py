@@ -54,6 +54,7 @@ _OF_A_STUDY = (
     "onComplete",
     "checkpoints",
     "retries",
+    "warmStart",
     "retention",
     "trialTemplate",
 )

@@ -16,6 +16,7 @@ from primo_optimizer import mistakes
 from primo_optimizer.errors import InvalidSpecError
 from primo_optimizer.shapes import plain
 from primo_optimizer.space import SearchSpace
+from primo_optimizer.trial import Trial
 
 
 class Goal(StrEnum):
@@ -150,6 +151,9 @@ class Prior:
 class Problem:
     """Everything a suggestion depends on but the trials and the seed.
 
+    `earlier` has trials of other studies of the same problem, which the models learn from. They are
+    on no front, count for no budget and number, and what they had may be proposed again.
+
     Parameters, choices and objectives are sorted by name: a Kubernetes API server lets their order
     change under an immutability rule, and a suggestion must not depend on it.
 
@@ -165,6 +169,7 @@ class Problem:
     preference: Preference | None = None
     algorithm: str = "primo"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    earlier: tuple[Trial, ...] = ()
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Problem":

@@ -9,8 +9,9 @@ import pytest
 
 from primo_operator.asking import WorkerSuggester
 from primo_operator.reconcile import Answer
-from primo_optimizer import SpaceExhaustedError
+from primo_optimizer import Observation, SpaceExhaustedError, Trial
 from primo_study.study import Study, TrialPhase
+from primo_study.warm_start import Source
 from support.builders import ended, run, seen, spec, study, trial
 
 RANDOM = {"name": "random"}
@@ -82,3 +83,14 @@ def test_the_worker_is_told_from_which_trial_a_prior_counts() -> None:
     assert ask(found).suggestions[0].explanation["origin"] == "PriorCenter"
     later = {"priors": [{"objective": "error", "fromTrial": 7}]}
     assert ask(replace(found, status=later)).suggestions[0].explanation["origin"] == "Uniform"
+
+
+def test_the_worker_learns_from_the_sources_of_a_warm_start() -> None:
+    earlier = [
+        Trial(n, {"lr": 0.002 * (n + 1)}, (Observation(9.0, {"error": 0.1 * n, "cost": 9.0 - n}),))
+        for n in range(6)
+    ]
+    source = Source("other", "", "6 trials", tuple(earlier))
+    answer = ask(study(spec=spec(), sources=(source,)), count=1, new=1)
+    assert (answer.degraded, answer.suggestions[0].trial) == ("", 0)
+    assert answer.suggestions[0].explanation["stage"] == "Optimizing"

@@ -284,6 +284,7 @@ def test_a_budget_is_not_lowered(edit: Edit, message: str) -> None:
         pytest.param(lambda s: s.update(parallelism=1, suspend=True), id="parallelism, suspend"),
         pytest.param(lambda s: s.update(onComplete="Terminate"), id="onComplete"),
         pytest.param(lambda s: s.pop("retries"), id="retries"),
+        pytest.param(lambda s: s["warmStart"].pop(), id="warmStart"),
         pytest.param(lambda s: s["preferences"]["weights"].update(error=9), id="preferences"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 
 from primo_study.status import summarise
 from primo_study.study import Seen, Study, TrialPhase, TrialRecord
+from primo_study.warm_start import Source
 from support.builders import CREATED, ended, spec, study, trial
 
 STAMP = "2027-01-15T09:00:00Z"
@@ -104,3 +105,33 @@ def test_since_when_a_prior_counts(
 
 def test_without_priors_nothing_is_said_of_them() -> None:
     assert "priors" not in status(study())
+
+
+# --- warm start
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        pytest.param(
+            [Source("a", "", "3 trials"), Source("b", "", "2 trials")],
+            ("True", "ObservationsRead", "a: 3 trials; b: 2 trials"),
+            id="all read",
+        ),
+        pytest.param(
+            [Source("a", "", "3 trials"), Source("b", "StudyNotFound", "there is none")],
+            ("False", "StudyNotFound", "a: 3 trials; b: there is none"),
+            id="one is missing",
+        ),
+    ],
+)
+def test_what_could_be_learnt_from_is_a_condition(
+    sources: list[Source], said: tuple[str, str, str]
+) -> None:
+    found = status(study(sources=tuple(sources)))
+    (condition,) = (c for c in found["conditions"] if c["type"] == "WarmStarted")
+    assert (condition["status"], condition["reason"], condition["message"]) == said
+
+
+def test_without_a_warm_start_there_is_no_such_condition() -> None:
+    assert not [c for c in status(study())["conditions"] if c["type"] == "WarmStarted"]
