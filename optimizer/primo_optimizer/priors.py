@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from primo_optimizer.parameters import Categorical
 from primo_optimizer.problem import Belief, Prior, Problem
-from primo_optimizer.space import Categorical, SearchSpace
+from primo_optimizer.space import SearchSpace
 
 # A certain user is still wrong by a hundredth of the range, and a choice said to be
 # impossible keeps a hundredth of its fair share: densities stay finite.
