@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from primo_operator.cluster import Cluster, Object
+from primo_operator.cluster import Cluster, Object, RefusedError
 from primo_optimizer import InvalidSpecError, Observation, SearchSpace, Trial
 from primo_study.spec import StudySpec, parse
 from primo_study.study import Study
@@ -17,7 +17,17 @@ async def read_sources(cluster: Cluster, study: Study) -> tuple[Source, ...]:
     """
     assert study.spec
     wanted = [source.study for source in study.spec.warm_start or ()]
-    return tuple([await _read(cluster, study, name) for name in wanted])
+    return tuple([await _tried(cluster, study, name) for name in wanted])
+
+
+async def _tried(cluster: Cluster, study: Study, name: str) -> Source:
+    """What we may not read must not hold up the study."""
+    try:
+        return await _read(cluster, study, name)
+    except RefusedError as error:
+        if error.status != 403:
+            raise
+        return Source(name, "Forbidden", error.message)
 
 
 async def _read(cluster: Cluster, study: Study, name: str) -> Source:

@@ -33,7 +33,8 @@ class TrialSpec(Model):
     fidelity: float | None = Field(None, description="Of its first run, in the study's unit.")
     suggestion: dict[str, Any] | None = Field(
         None,
-        description="Why it was proposed: stage, origin, prior, prediction.",
+        description="Why it was proposed: stage, origin, prior, prediction; and whose "
+        "priors were known, by objective.",
         json_schema_extra={
             "x-primo-schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         },

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from primo_operator import manifests
-from primo_operator.cluster import Cluster, Listing, Object
+from primo_operator.cluster import Cluster, Listing, Object, RefusedError
 from primo_operator.sources import read_sources
 from primo_optimizer import Suggestion
 from primo_study import record
@@ -24,9 +24,12 @@ class FakeCluster:
 
     studies: dict[str, Object] = field(default_factory=dict)
     trials: dict[str, list[Object]] = field(default_factory=dict)
+    refused: int | None = None
 
     async def get_study(self, namespace: str, name: str) -> Object | None:
         assert namespace == "team"
+        if self.refused:
+            raise RefusedError(self.refused, "no")
         return self.studies.get(name)
 
     async def list_trials(self, namespace: str, study: str) -> Listing:
@@ -92,6 +95,13 @@ def test_what_cannot_be_learnt_from_is_a_reason(found: Object | None, reason: st
     (source,) = read(cluster, "other")
     assert (source.reason, source.trials) == (reason, ())
     assert source.message
+
+
+def test_what_may_not_be_read_is_a_reason_and_what_may_be_read_later_is_not() -> None:
+    (source,) = read(FakeCluster(refused=403), "other")
+    assert (source.reason, source.message) == ("Forbidden", "no")
+    with pytest.raises(RefusedError):
+        read(FakeCluster(refused=429), "other")
 
 
 def test_an_observation_without_a_value_for_our_constraint_is_left_out() -> None:

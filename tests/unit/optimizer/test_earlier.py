@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from primo_optimizer import Observation, Problem, Trial, suggest
+from primo_optimizer import AskTell, InvalidSpecError, Observation, Problem, Trial, suggest
 from primo_optimizer.history import History
 from support.problems import BRANIN_CURRIN, Benchmark, Simulation
 
@@ -68,3 +68,34 @@ def test_other_algorithms_leave_them_alone(name: str) -> None:
     changes = {**WITHOUT_FIDELITY, "algorithm": {"name": name}}
     cold = BRANIN_CURRIN.problem(**changes)
     assert suggest(warm(12, **changes), [], 2, 0) == suggest(cold, [], 2, 0)
+
+
+# --- in a notebook
+
+
+def test_a_notebook_learns_from_another_and_goes_on_tomorrow() -> None:
+    problem = warm(12)
+    opt = AskTell.from_spec(BRANIN_CURRIN.spec)
+    opt.learn_from(problem.earlier)
+    restored = AskTell.restore(opt.state())
+    assert opt.ask(2) == restored.ask(2) == suggest(problem, [], 2, 0)
+    assert opt.front() == []
+
+
+@pytest.mark.parametrize(
+    ("trial", "message"),
+    [
+        (Trial(0, {"x": 0.5}), "parameters.y: is missing"),
+        (
+            Trial(0, {"x": 0.5, "y": 0.5}, (Observation(27, {"branin": 0.1}),)),
+            "trials[1]: currin missing at 27",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_changes(trial: Trial, message: str) -> None:
+    good = Trial(0, {"x": 0.5, "y": 0.5}, (Observation(27, {"branin": 0.1, "currin": 0.2}),))
+    opt = AskTell.from_spec(BRANIN_CURRIN.spec)
+    with pytest.raises(InvalidSpecError) as caught:
+        opt.learn_from([good, trial])
+    assert caught.value.problems == (message,)
+    assert opt.problem.earlier == ()
