@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from primo_operator.cluster import Cluster, Object, RefusedError
-from primo_optimizer import InvalidSpecError, Observation, SearchSpace, Trial
+from primo_optimizer import (
+    InvalidSpecError,
+    Observation,
+    SearchSpace,
+    Trial,
+    learns_from_earlier,
+)
 from primo_study.spec import StudySpec, parse
 from primo_study.study import Study
 from primo_study.warm_start import Source, difference, read
@@ -17,6 +23,10 @@ async def read_sources(cluster: Cluster, study: Study) -> tuple[Source, ...]:
     """
     assert study.spec
     wanted = [source.study for source in study.spec.warm_start or ()]
+    problem = study.spec.problem()
+    if not learns_from_earlier(problem):
+        message = f"the algorithm, {problem.algorithm}, does not learn from other studies"
+        return tuple(Source(name, "AlgorithmDoesNotLearn", message) for name in wanted)
     return tuple([await _tried(cluster, study, name) for name in wanted])
 
 

@@ -107,6 +107,11 @@ def check(problem: Problem) -> None:
         raise InvalidSpecError(*mistakes)
 
 
+def learns_from_earlier(problem: Problem) -> bool:
+    """Whether `problem.earlier` makes a difference to its algorithm."""
+    return problem.algorithm == "primo" and not problem.settings.get("paper")
+
+
 def algorithm(name: str) -> Optimizer:
     """The algorithm of this name.
 

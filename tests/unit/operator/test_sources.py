@@ -104,6 +104,15 @@ def test_what_may_not_be_read_is_a_reason_and_what_may_be_read_later_is_not() ->
         read(FakeCluster(refused=429), "other")
 
 
+@pytest.mark.parametrize(
+    "algorithm", [{"name": "random"}, {"name": "primo", "settings": {"paper": True}}]
+)
+def test_that_an_algorithm_does_not_learn_is_a_reason(algorithm: dict[str, Any]) -> None:
+    cluster = FakeCluster({"other": study_object(OTHER)}, {"other": [trial_object(OTHER, done(0))]})
+    (source,) = read(cluster, "other", algorithm=algorithm)
+    assert (source.reason, source.trials) == ("AlgorithmDoesNotLearn", ())
+
+
 def test_an_observation_without_a_value_for_our_constraint_is_left_out() -> None:
     bounds = [{"metric": "memory_gib", "atMost": 40}]
     measured = replace(seen(), constrained={"memory_gib": 3.0}, feasible=True)

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from primo_optimizer import AskTell, InvalidSpecError, Observation, Problem, Trial, suggest
+from primo_optimizer import (
+    AskTell,
+    InvalidSpecError,
+    Observation,
+    Problem,
+    Trial,
+    learns_from_earlier,
+    suggest,
+)
 from primo_optimizer.history import History
 from support.problems import BRANIN_CURRIN, Benchmark, Simulation
 
@@ -63,11 +71,24 @@ def test_a_whole_study_goes_on_from_them_and_sooner_reaches_a_front() -> None:
     assert better == 3
 
 
-@pytest.mark.parametrize("name", ["random", "moasha", "parego"])
-def test_other_algorithms_leave_them_alone(name: str) -> None:
-    changes = {**WITHOUT_FIDELITY, "algorithm": {"name": name}}
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        pytest.param({"name": "random"}, id="random"),
+        pytest.param({"name": "moasha"}, id="moasha"),
+        pytest.param({"name": "parego"}, id="parego"),
+        pytest.param({"name": "primo", "settings": {"paper": True}}, id="paper"),
+    ],
+)
+def test_other_algorithms_leave_them_alone(algorithm: dict[str, Any]) -> None:
+    changes = {**WITHOUT_FIDELITY, "algorithm": algorithm}
     cold = BRANIN_CURRIN.problem(**changes)
-    assert suggest(warm(12, **changes), [], 2, 0) == suggest(cold, [], 2, 0)
+    # As many as the longest initial design has, and some more.
+    own = [replace(trial, number=-1 - trial.number) for trial in earlier(BRANIN_CURRIN, cold, 9)]
+    for trials in ([], own):
+        assert suggest(warm(12, **changes), trials, 2, 0) == suggest(cold, trials, 2, 0)
+    assert not learns_from_earlier(cold)
+    assert learns_from_earlier(BRANIN_CURRIN.problem())
 
 
 # --- in a notebook
