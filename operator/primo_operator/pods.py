@@ -148,6 +148,12 @@ def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
     """Exit code 0 throughout: what counts is what was reported."""
     if summary is None or not summary.metrics:
         return Outcome(Reason.METRICS_UNAVAILABLE, f"nothing was reported{_doubts(summary)}")
+    asked = run.fidelity is not None and summary.fidelity is not None
+    reached = asked and summary.fidelity >= run.fidelity  # type: ignore[operator]  # both numbers
+    if summary.partial and not reached:
+        # A sidecar that was killed last knew earlier values, which are not the run's.
+        message = "the sidecar ended before it had read all reports"
+        return Outcome(Reason.METRICS_UNAVAILABLE, message + _doubts(summary))
     for wanted in spec.measured:
         if wanted.metric not in summary.metrics:
             seen = ", ".join(sorted(summary.metrics)[:MAX_NAMES])
@@ -158,8 +164,7 @@ def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
     bad = [(n, v) for n, v in (*values.items(), *constrained.items()) if not math.isfinite(v)]
     if bad:
         return Outcome(Reason.DIVERGED, ", ".join(f"{name} is {v}" for name, v in bad))
-    short = run.fidelity is not None and summary.fidelity is not None
-    if short and summary.fidelity < run.fidelity:  # type: ignore[operator]  # both are numbers
+    if asked and not reached:
         message = f"it ended with exit code 0 at fidelity {summary.fidelity:g} of {run.fidelity:g}"
         return Outcome(Reason.FAILED, message)
     feasible = spec.problem().violation(constrained) == 0.0 if constrained else None
@@ -189,9 +194,10 @@ def _doubts(summary: Summary | None) -> str:
         return ""
     parts = []
     if summary.rejection:
-        parts.append(f"line {summary.rejection.line} was refused: {summary.rejection.reason}")
+        line = f"line {summary.rejection.line} was refused: " if summary.rejection.line else ""
+        parts.append(f"{line}{summary.rejection.reason}")
     if summary.rejected > 1:
-        parts.append(f"{summary.rejected} lines were refused")
+        parts.append(f"{summary.rejected} reports were refused")
     if summary.truncated:
         parts.append(f"{summary.truncated} metrics had no room in the pod's message")
     if summary.note:

@@ -35,30 +35,18 @@ class Aggregate:
         self._rejected = 0
         self._rejection: Rejection | None = None
 
-    def take(self, line: bytes) -> None:
+    def take(self, line: bytes) -> Rejection | None:
         """Fold a line of the report file, good or bad; a blank one only counts as a line."""
         self._lines += 1
         if not line.strip():
-            return
+            return None
         try:
-            self._fold(parse_report(line))
+            return self.fold(parse_report(line), self._lines)
         except BadReportError as error:
-            self._reject(error.reason)
+            return self.reject(error.reason, self._lines)
 
-    def summary(self, source: Source = "sidecar", note: str = "") -> Summary:
-        """All there is; metrics in the order in which they were first reported."""
-        return Summary(
-            seq=self._seq,
-            metrics={name: running.reduced() for name, running in self._metrics.items()},
-            step=self._step,
-            fidelity=self._fidelity,
-            rejected=self._rejected,
-            rejection=self._rejection,
-            source=source,
-            note=note,
-        )
-
-    def _fold(self, report: Report) -> None:
+    def fold(self, report: Report, line: int = 0) -> Rejection | None:
+        """Fold a report; what of it was ignored, if anything."""
         step = self._next_step() if report.step is None else report.step
         self._seq += 1
         self._step = step if self._step is None else max(self._step, step)
@@ -67,8 +55,34 @@ class Aggregate:
         surplus = [
             name for name, value in report.metrics.items() if not self._put(name, value, step)
         ]
-        if surplus:
-            self._reject(f"metrics: {surplus[0]!a} is one name more than {MAX_METRICS}")
+        if not surplus:
+            return None
+        return self.reject(f"metrics: {surplus[0]!a} is one name more than {MAX_METRICS}", line)
+
+    def reject(self, reason: str, line: int = 0) -> Rejection:
+        """Count something as ignored."""
+        rejection = Rejection(line, reason)
+        self._rejected += 1
+        self._rejection = self._rejection or rejection
+        return rejection
+
+    def forget(self, name: str) -> None:
+        """Drop what a metric has come to."""
+        self._metrics.pop(name, None)
+
+    def summary(self, source: Source = "sidecar", note: str = "", partial: bool = False) -> Summary:
+        """All there is; metrics in the order in which they were first reported."""
+        return Summary(
+            seq=self._seq,
+            metrics={name: running.reduced() for name, running in self._metrics.items()},
+            step=self._step,
+            fidelity=self._fidelity,
+            rejected=self._rejected,
+            rejection=self._rejection,
+            partial=partial,
+            source=source,
+            note=note,
+        )
 
     def _next_step(self) -> int:
         return 1 if self._step is None else min(self._step + 1, MAX_STEP)
@@ -82,10 +96,6 @@ class Aggregate:
             known = self._metrics[name] = _Running()
         known.add(value, step)
         return True
-
-    def _reject(self, reason: str) -> None:
-        self._rejected += 1
-        self._rejection = self._rejection or Rejection(self._lines, reason)
 
 
 @dataclass(slots=True)

@@ -18,6 +18,9 @@ def render(summary: Summary) -> bytes:
     """The summary in the Prometheus text format 0.0.4, the last value of each metric."""
     lines = _family("primo_report_records_total", "counter", "Reports read.", summary.seq)
     lines += _family("primo_report_rejected_total", "counter", "Lines ignored.", summary.rejected)
+    lines += _family(
+        "primo_report_problem", "gauge", "1 while reports may go unread.", bool(summary.note)
+    )
     if summary.step is not None:
         lines += _family("primo_report_step", "gauge", "Highest step reported.", summary.step)
     if summary.fidelity is not None:
@@ -32,7 +35,7 @@ def render(summary: Summary) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def serve(address: str, port: int, page: Callable[[], bytes]) -> int:
+def serve(address: str, port: int, page: Callable[[], bytes], healthy: Callable[[], bool]) -> int:
     """Serve `/metrics` and `/healthz` from a thread that ends with the process.
 
     Returns:
@@ -40,8 +43,9 @@ def serve(address: str, port: int, page: Callable[[], bytes]) -> int:
 
     Raises:
         OSError: the address cannot be had, as when the port is taken.
+        RuntimeError: no thread can be started, as when the pod's processes are counted.
     """
-    server = _Server(address, port, page)
+    server = _Server(address, port, page, healthy)
     Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     bound: int = server.server_address[1]
     return bound
@@ -56,8 +60,11 @@ class _Server(TCPServer):
 
     allow_reuse_address = True
 
-    def __init__(self, address: str, port: int, page: Callable[[], bytes]) -> None:
+    def __init__(
+        self, address: str, port: int, page: Callable[[], bytes], healthy: Callable[[], bool]
+    ) -> None:
         self.page = page
+        self.healthy = healthy
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, port), _Handler)
 
@@ -71,6 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
     def __init__(self, request: Any, client_address: Any, server: BaseServer) -> None:
         assert isinstance(server, _Server)
         self._page = server.page
+        self._healthy = server.healthy
         super().__init__(request, client_address, server)
 
     def do_GET(self) -> None:
@@ -78,7 +86,10 @@ class _Handler(BaseHTTPRequestHandler):
             case "/metrics":
                 self._answer(200, self._page())
             case "/healthz":
-                self._answer(200, b"ok\n")
+                if self._healthy():
+                    self._answer(200, b"ok\n")
+                else:
+                    self._answer(503, b"the report file is not being followed\n")
             case _:
                 self._answer(404, b"there are /metrics and /healthz\n")
 
@@ -104,4 +115,4 @@ def _header(name: str, kind: str, text: str) -> list[str]:
 def _number(value: float) -> str:
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    return "NaN" if math.isnan(value) else repr(value)
+    return "NaN" if math.isnan(value) else repr(value + 0)  # True + 0 is 1

@@ -17,61 +17,102 @@ _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O
 class Follower:
     """Follows one path.
 
-    The file may be missing, appear late, be cut, rewritten or replaced. As long as it still holds,
-    just before the place where reading stopped, what was read there last, reading goes on from
-    that place; else the whole file is read from its start, as if it had been appended. Memory
-    stays within a chunk and a line, however long the lines are.
+    The file may be missing, appear late, be cut, rewritten or replaced. A file that was replaced
+    is read to its end before the next one. As long as a file still holds, just before the place
+    where reading stopped, what was read there last, reading goes on from that place; else all of
+    it is read, as if it had been appended. Memory stays within a chunk and a line, however long
+    the lines are.
 
     Attributes:
         problem: why the file cannot be read now; empty when it can.
+        ended: the last read found that all there is has been read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._descriptor: int | None = None
         self._offset = 0
         self._tail = b""  # what was read last, before the offset
         self._lines = _Splitter()
         self.problem = ""
+        self.ended = False
 
     def read(self) -> list[bytes] | None:
         """The whole lines of the next chunk, possibly none; None at the end of the file.
 
         Lines come without their newline; of one longer than MAX_LINE_BYTES the first
-        MAX_LINE_BYTES + 1 bytes come, which is enough to refuse it.
+        MAX_LINE_BYTES + 1 bytes come, which is enough to refuse it. What a file held after its
+        last newline is a line once the file has been replaced or rewritten.
         """
         try:
-            descriptor = os.open(self._path, _FLAGS)
-            try:
-                chunk = self._next_chunk(descriptor)
-            finally:
-                os.close(descriptor)
+            lines = self._next_lines(self._descriptor)
+            if lines is None and self._find():
+                lines = self._next_lines(self._descriptor)
         except OSError as error:
             self.problem = _told(error)
+            self.ended = error.errno == errno.ENOENT
+            self.close()
             return None
-        return self._lines.feed(chunk) if chunk else None
+        self.ended = lines is None and not self.problem
+        return lines
 
     def rest(self) -> list[bytes]:
         """The line at the end that has no newline, if there is one; for when no more will come."""
         return self._lines.rest()
 
-    def _next_chunk(self, descriptor: int) -> bytes:
+    def unread(self) -> int:
+        """How many bytes there are after those that were read."""
+        if self._descriptor is None:
+            return 0
+        try:
+            return max(0, os.fstat(self._descriptor).st_size - self._offset)
+        except OSError:
+            return 0
+
+    def close(self) -> None:
+        """Until the next read."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _find(self) -> bool:
+        """Whether there is more: another file is at the path, and will be in hand once this one
+        has been read to its end.
+        """
+        descriptor = os.open(self._path, _FLAGS)
         state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            self.problem = "the report file is not a regular file"
-            return b""
-        self.problem = ""
-        if not self._goes_on(descriptor, state.st_size):
-            self._offset, self._tail, self._lines = 0, b"", _Splitter()
+        known = None if self._descriptor is None else os.fstat(self._descriptor)
+        regular = stat.S_ISREG(state.st_mode)
+        self.problem = "" if regular else "the report file is not a regular file"
+        if not regular or (known is not None and os.path.samestat(state, known)):
+            os.close(descriptor)
+            return False
+        if known is not None and known.st_size > self._offset:  # it grew before it was replaced
+            os.close(descriptor)
+            return True
+        self.close()
+        self._descriptor = descriptor
+        return True
+
+    def _next_lines(self, descriptor: int | None) -> list[bytes] | None:
+        if descriptor is None:
+            return None
+        lines = [] if self._goes_on(descriptor) else self._start_over()
         chunk = os.pread(descriptor, _CHUNK_BYTES, self._offset)
         self._offset += len(chunk)
         self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
-        return chunk
+        lines += self._lines.feed(chunk)
+        return lines if chunk or lines else None
 
-    def _goes_on(self, descriptor: int, size: int) -> bool:
-        if size < self._offset:
+    def _goes_on(self, descriptor: int) -> bool:
+        if os.fstat(descriptor).st_size < self._offset:
             return False
         start = self._offset - len(self._tail)
         return os.pread(descriptor, len(self._tail), start) == self._tail
+
+    def _start_over(self) -> list[bytes]:
+        self._offset, self._tail = 0, b""
+        return self._lines.rest()
 
 
 class _Splitter:

@@ -1,8 +1,9 @@
 """The container beside the training: follows its report file and keeps the termination message.
 
-The message is current after each batch of reports, so that it survives a kill. Nothing that goes
-wrong ends the sidecar; what the operator should know of it is a note in the message. A restarted
-sidecar reads the file from its start and says the same as before.
+The message is current after each batch of reports, so that it survives a kill; it is marked as
+partial until the training has ended and all of the file was read. Nothing that goes wrong ends the
+sidecar; what the operator should know of it is a note in the message. A restarted sidecar reads
+the file from its start and says the same as before.
 """
 
 import logging
@@ -18,10 +19,9 @@ from typing import Final, TypeVar
 
 from primo_report import environment
 from primo_report.aggregate import Aggregate
-from primo_report.exposition import render, serve
 from primo_report.follow import Follower
 from primo_report.termination import write_message
-from primo_report.wire import MAX_MESSAGE_BYTES, format_summary
+from primo_report.wire import MAX_MESSAGE_BYTES, Rejection, Summary, format_summary
 
 _TERMINATION_LOG: Final = Path("/dev/termination-log")
 _ADDRESS: Final = "0.0.0.0"  # noqa: S104  Prometheus scrapes the pod's own address
@@ -29,6 +29,8 @@ _PORT: Final = 9400
 _MIN_PAUSE_S: Final = 0.2
 _MAX_PAUSE_S: Final = 1.0
 _DRAIN_S: Final = 2.0  # the training may have used up all but a few seconds of the grace period
+_UNHEALTHY_S: Final = 30.0  # without a look at the file
+_MAX_LOGGED: Final = 20  # ignored lines
 
 _T = TypeVar("_T")
 
@@ -108,33 +110,41 @@ class Sidecar:
         self._file = Follower(settings.report_file) if settings.report_file else None
         self._aggregate = Aggregate(always=settings.first)
         self._problem = settings.problem
+        self._partial = True
+        self._ignored = 0
         self._said: set[str] = set()
         self._message = b""
-        self._page = b""
+        self._summary = Summary(seq=0, metrics={})
+        self._looked_at = time.monotonic()
 
     def run(self, stop: StopSignal) -> None:
         """Follow until told to stop, then read what is left and return."""
+        self._follow(lambda: not stop.received)
         self._serve()
+        self._follow(lambda: not stop.received)
         pause_s = _MIN_PAUSE_S
-        while True:
+        while not stop.wait(pause_s):
             news = self._follow(lambda: not stop.received)
             pause_s = _MIN_PAUSE_S if news else min(pause_s * 1.5, _MAX_PAUSE_S)
-            if stop.wait(pause_s):
-                break
-        deadline = time.monotonic() + _DRAIN_S
-        self._follow(lambda: time.monotonic() < deadline)
-        self._take(self._file.rest() if self._file else [])
+        self._finish()
 
     def _serve(self) -> None:
         address, port = self._settings.address, self._settings.port
         try:
-            bound = serve(address, port, lambda: self._page)
-        except OSError as error:
-            # Several pods share the ports of a laptop, and of a node with hostNetwork.
-            reason = (error.strerror or str(error)).lower()
+            # Not at the head: the first look at the file need not wait for an HTTP server.
+            from primo_report.exposition import render, serve
+
+            bound = serve(address, port, lambda: render(self._summary), self._healthy)
+        except Exception as error:
+            # Several pods share the ports of a laptop, and of a node with hostNetwork; threads may
+            # be counted. Reports go on without.
+            reason = (getattr(error, "strerror", None) or str(error)).lower()
             self._problem = self._problem or f"cannot serve metrics on port {port}: {reason}"
         else:
             log.info("serving metrics on %s, port %d", address, bound)
+
+    def _healthy(self) -> bool:
+        return time.monotonic() < self._looked_at + _UNHEALTHY_S
 
     def _follow(self, go_on: Callable[[], bool]) -> bool:
         """Read to the end of the file; whether there was anything new."""
@@ -147,29 +157,52 @@ class Sidecar:
         except Exception:
             # Rather a message that is out of date than a sidecar that restarts in a loop.
             log.exception("could not follow the report file")
+        self._looked_at = time.monotonic()
         return news
+
+    def _finish(self) -> None:
+        deadline = time.monotonic() + _DRAIN_S
+        self._follow(lambda: time.monotonic() < deadline)
+        if self._file is None or self._file.ended:
+            self._partial = False
+            self._take(self._file.rest() if self._file else [])
+        elif unread := self._file.unread():
+            self._problem = f"{unread} bytes of the report file were not read in time"
+        self._publish()
 
     def _take(self, lines: list[bytes]) -> None:
         for line in lines:
-            self._aggregate.take(line)
+            rejection = self._aggregate.take(line)
+            if rejection:
+                self._tell(rejection)
         if lines:
             self._publish()
+            self._looked_at = time.monotonic()
 
     def _publish(self) -> None:
         note = (self._file.problem if self._file else "") or self._problem
         if note:
             self._say(note)
-        summary = self._aggregate.summary(note=note)
-        message = format_summary(summary, self._settings.limit, self._settings.first)
+        self._summary = self._aggregate.summary(note=note, partial=self._partial)
+        message = format_summary(self._summary, self._settings.limit, self._settings.first)
         if message == self._message:
             return
-        self._page = render(summary)
         try:
             write_message(self._settings.termination_log, message)
         except OSError as error:
             self._say(f"cannot write the termination message: {error}")
         else:
             self._message = message
+
+    def _tell(self, rejection: Rejection) -> None:
+        """Log the first of the lines that are ignored: there may be millions."""
+        self._ignored += 1
+        if self._ignored <= _MAX_LOGGED:
+            log.warning(
+                "line %d of the report file is ignored: %s", rejection.line, rejection.reason
+            )
+        elif self._ignored == _MAX_LOGGED + 1:
+            log.warning("more lines are ignored; they are only counted from here on")
 
     def _say(self, text: str) -> None:
         """Log once: the same trouble is met at each poll."""

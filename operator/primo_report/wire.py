@@ -82,7 +82,10 @@ class Reduced:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A line that was ignored, wholly or in part; lines count from 1."""
+    """What was ignored, wholly or in part: a line of the report file, counted from 1.
+
+    Line 0 is something that was not in the report file.
+    """
 
     line: int
     reason: str
@@ -99,6 +102,8 @@ class Summary:
         rejected: ignored lines.
         rejection: the first of them; None also where there was no room for it.
         truncated: metrics that were reported and are left out for lack of room.
+        partial: more may have been reported than was read; false once all of the report file was
+            read after the training's end.
         source: who read the reports: the sidecar, or the client as it wrote them.
         note: why something may be missing, such as a report file that cannot be read.
     """
@@ -110,6 +115,7 @@ class Summary:
     rejected: int = 0
     rejection: Rejection | None = None
     truncated: int = 0
+    partial: bool = False
     source: Source = "sidecar"
     note: str = ""
 
@@ -150,11 +156,16 @@ def parse_report(line: bytes) -> Report:
         raise BadReportError(f"the line is not JSON: {error}") from None
     if not isinstance(record, dict):
         raise BadReportError('the line is not an object like {"metrics": {"loss": 0.1}}')
-    return Report(
-        metrics=_metrics(record.get("metrics")),
-        step=_step(record.get("step")),
-        fidelity=_fidelity(record.get("fidelity")),
-    )
+    return checked_report(record.get("metrics"), record.get("step"), record.get("fidelity"))
+
+
+def checked_report(metrics: object, step: object = None, fidelity: object = None) -> Report:
+    """A report of values from outside.
+
+    Raises:
+        BadReportError: one of them is out of bounds. Nothing else is raised, whatever the values.
+    """
+    return Report(_metrics(metrics), _step(step), _fidelity(fidelity))
 
 
 def _metrics(given: object) -> dict[str, float]:
@@ -191,9 +202,10 @@ def format_summary(
     """The termination message, at most `limit` bytes of ASCII.
 
     Room goes to the metrics in `first`, then to note and rejection, then to the other metrics in
-    their order. Eight metrics with plain names of 63 characters need at most 1,600 bytes, less
-    than the share of seven containers in a pod's 12 KiB. What has no room is left out and counted
-    as truncated, metrics in `first` included if it comes to that.
+    their order. Where `first` has no room otherwise, values are rounded to nine digits: sixteen
+    metrics with plain names of 63 characters then need at most 2,400 bytes, the share of five
+    containers in a pod's 12 KiB; eight need 1,300, the share of nine. What has no room is left out
+    and counted as truncated, metrics in `first` included if it comes to that.
 
     Raises:
         ValueError: the limit is under MIN_MESSAGE_BYTES.
@@ -202,15 +214,14 @@ def format_summary(
         raise ValueError(f"limit: {limit} is not at least {MIN_MESSAGE_BYTES} bytes")
     chosen = [name for name in dict.fromkeys(first) if name in summary.metrics]
     order = dict.fromkeys([*chosen, *summary.metrics])
-    items = [_metric_item(name, summary.metrics[name]) for name in order]
-    texts = _text_fields(summary)
-    fields = _number_fields(summary)
-    fitting = _fitting(fields | texts, items, limit)
-    if fitting < len(chosen):
-        texts = {}
+    numbers = _number_fields(summary)
+    for fields, digits in ((numbers | _text_fields(summary), 17), (numbers, 17), (numbers, 9)):
+        items = [_metric_item(name, summary.metrics[name], digits) for name in order]
         fitting = _fitting(fields, items, limit)
+        if fitting >= len(chosen):
+            break
     truncated = summary.truncated + len(items) - fitting
-    return _sealed(fields | texts, items[:fitting], truncated)
+    return _sealed(fields, items[:fitting], truncated)
 
 
 def _number_fields(summary: Summary) -> dict[str, Any]:
@@ -220,6 +231,7 @@ def _number_fields(summary: Summary) -> dict[str, Any]:
         "step": summary.step,
         "fidelity": summary.fidelity,
         "rejected": summary.rejected or None,
+        "partial": summary.partial or None,
     }
     return {key: value for key, value in fields.items() if value is not None}
 
@@ -234,14 +246,14 @@ def _text_fields(summary: Summary) -> dict[str, Any]:
     return fields
 
 
-def _metric_item(name: str, reduced: Reduced) -> str:
+def _metric_item(name: str, reduced: Reduced, digits: int) -> str:
     values = (reduced.last, reduced.min, reduced.max, reduced.mean)
-    return f"{_dumps(name)}:{_dumps([_finite_or_word(value) for value in values])}"
+    return f"{_dumps(name)}:{_dumps([_finite_or_word(value, digits) for value in values])}"
 
 
-def _finite_or_word(value: float) -> float | str:
+def _finite_or_word(value: float, digits: int) -> float | str:
     if math.isfinite(value):
-        return value
+        return float(f"{value:.{digits}g}")
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
@@ -286,7 +298,7 @@ def parse_summary(text: str) -> Summary:
 
 
 def newest(texts: Iterable[str]) -> Summary | None:
-    """The summary with the highest seq; of equals the sidecar's, then the later one."""
+    """The summary with the highest seq; of equals one of all, the sidecar's, the later one."""
     best: Summary | None = None
     for text in texts:
         try:
@@ -298,8 +310,8 @@ def newest(texts: Iterable[str]) -> Summary | None:
     return best
 
 
-def _rank(summary: Summary) -> tuple[int, bool]:
-    return summary.seq, summary.source == "sidecar"
+def _rank(summary: Summary) -> tuple[int, bool, bool]:
+    return summary.seq, not summary.partial, summary.source == "sidecar"
 
 
 def _summary(record: Mapping[str, Any]) -> Summary:
@@ -319,6 +331,7 @@ def _summary(record: Mapping[str, Any]) -> Summary:
         rejected=_count(record, "rejected"),
         rejection=_rejection(record.get("rejection")),
         truncated=_count(record, "truncated"),
+        partial=_flag(record, "partial"),
         source=_source(record.get("source")),
         note=_text("note", record.get("note", "")),
     )
@@ -328,6 +341,13 @@ def _count(record: Mapping[str, Any], key: str) -> int:
     given = record.get(key, 0)
     if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= MAX_STEP:
         raise ValueError(f"{key}: {shown(given)} is not a count")
+    return given
+
+
+def _flag(record: Mapping[str, Any], key: str) -> bool:
+    given = record.get(key, False)
+    if not isinstance(given, bool):
+        raise ValueError(f"{key}: {shown(given)} is not true or false")
     return given
 
 

@@ -53,6 +53,27 @@ def test_bad_lines_are_counted_and_do_no_harm(sidecar: RunningSidecar) -> None:
     assert summary.rejection.line == 2
 
 
+def test_ignored_lines_are_told_in_the_log_with_place_and_reason_and_without_a_flood(
+    sidecar: RunningSidecar,
+) -> None:
+    sidecar.append(line(loss=1), b'{"metrics": {"loss": "low"}}\n', *[b"noise\n"] * 5000)
+    sidecar.says(lambda said: said.rejected == 5001, "all lines were read")
+    log = sidecar.log_file.read_text()
+    assert "line 2 of the report file is ignored: metrics.'loss': 'low' is not a number" in log
+    assert log.count("is ignored") == 20
+    assert len(log.splitlines()) < 30
+
+
+def test_a_message_is_partial_until_all_was_read_after_the_end(sidecar: RunningSidecar) -> None:
+    sidecar.append(line(loss=1))
+    assert sidecar.says(lambda said: said.seq == 1, "the report").partial
+    sidecar.append(line(loss=2))
+    assert sidecar.end() == 0
+    summary = sidecar.message()
+    assert summary is not None
+    assert (summary.seq, summary.partial) == (2, False)
+
+
 def test_a_restart_after_a_kill_says_the_same(sidecar: RunningSidecar) -> None:
     sidecar.append(*[line(step, loss=1 / step) for step in range(1, 100)], b"oops\n")
     before = sidecar.says(lambda said: said.rejected == 1, "all was read")
@@ -128,6 +149,7 @@ def test_sigterm_ends_it_while_a_flood_goes_on(sidecar: RunningSidecar) -> None:
     summary = sidecar.message()
     assert summary is not None
     assert summary.metrics["loss"].last == 1
+    assert summary.partial == ("were not read in time" in summary.note)
 
 
 def test_what_was_reported_outlives_the_file(sidecar: RunningSidecar) -> None:
@@ -211,8 +233,8 @@ def test_a_port_that_is_taken_is_a_note_and_no_more(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with running_sidecar(tmp_path, PRIMO_METRICS_PORT=str(port)) as sidecar:
             sidecar.append(line(loss=1))
-            summary = sidecar.says(lambda said: said.seq == 1, "the report")
-            assert summary.note == f"cannot serve metrics on port {port}: address already in use"
+            note = f"cannot serve metrics on port {port}: address already in use"
+            sidecar.says(lambda said: said.seq == 1 and said.note == note, "report and note")
             assert sidecar.end() == 0
 
 
@@ -235,8 +257,7 @@ def test_a_broken_environment_is_a_note_and_no_more(
 ) -> None:
     with running_sidecar(tmp_path, **settings) as sidecar:
         sidecar.append(line(loss=1))
-        summary = sidecar.says(lambda said: said.seq == 1, "the report")
-        assert summary.note.startswith(note)
+        sidecar.says(lambda said: said.seq == 1 and said.note.startswith(note), "report and note")
 
 
 def test_without_a_report_file_to_follow_it_waits_for_its_end(tmp_path: Path) -> None:

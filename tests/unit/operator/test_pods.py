@@ -64,6 +64,16 @@ def deleted(found: dict[str, Any], at: str = "2027-01-15T08:00:30Z") -> dict[str
             pod(0, message=message(fidelity=None)), Reason.COMPLETED, id="no fidelity reported"
         ),
         pytest.param(
+            pod(0, message=message(fidelity=None, partial=True)),
+            Reason.METRICS_UNAVAILABLE,
+            id="a sidecar that was killed before the end",
+        ),
+        pytest.param(
+            pod(0, message=message(partial=True)),
+            Reason.COMPLETED,
+            id="a sidecar that was killed, but after the report that counts",
+        ),
+        pytest.param(
             pod(137, reason="ContainerStatusUnknown"), Reason.LOST, id="nobody knows how it ended"
         ),
     ],

@@ -19,6 +19,7 @@ def test_a_summary_is_rendered_for_prometheus() -> None:
     assert [row for row in page.splitlines() if not row.startswith("#")] == [
         "primo_report_records_total 7",
         "primo_report_rejected_total 2",
+        "primo_report_problem 0",
         "primo_report_step 3",
         "primo_report_fidelity 9",
         'primo_report_metric{metric="loss"} 0.125',
@@ -27,12 +28,13 @@ def test_a_summary_is_rendered_for_prometheus() -> None:
         'primo_report_metric{metric="down"} -Inf',
     ]
     assert page.endswith("\n")
-    assert page.count("# TYPE") == 5
+    assert page.count("# TYPE") == 6
 
 
 def test_what_was_not_reported_has_no_series() -> None:
-    page = render(Summary(seq=0, metrics={})).decode()
+    page = render(Summary(seq=0, metrics={}, note="no file")).decode()
     assert [row for row in page.splitlines() if not row.startswith("#")] == [
         "primo_report_records_total 0",
         "primo_report_rejected_total 0",
+        "primo_report_problem 1",
     ]

@@ -46,7 +46,9 @@ def test_each_line_is_read_once_as_it_comes(path: Path) -> None:
         pytest.param(b"one\ntwo\n", b"six\nten\n", [b"six", b"ten"], id="of the same length"),
         pytest.param(b"one\n", b"six\nten\n", [b"six", b"ten"], id="longer"),
         pytest.param(b"one\n", b"one\ntwo\n", [b"two"], id="the same and more"),
-        pytest.param(b"one\nha", b"six\nten\n", [b"six", b"ten"], id="in the middle of a line"),
+        pytest.param(
+            b"one\nha", b"six\nten\n", [b"ha", b"six", b"ten"], id="in the middle of a line"
+        ),
         pytest.param(b"one\n", b"one\n", [], id="the same"),
     ],
 )
@@ -68,6 +70,43 @@ def test_a_file_with_other_contents_is_read_from_its_start(
         assert follower.read() is None
         path.write_bytes(after)
     assert everything(follower) == read
+
+
+@pytest.mark.parametrize("last", [b"two\nthree\n", b"two\nthree"])
+def test_what_was_appended_before_a_rotation_is_read_before_what_came_after(
+    last: bytes, path: Path
+) -> None:
+    follower = Follower(path)
+    path.write_bytes(b"one\n")
+    everything(follower)
+    with path.open("ab") as file:
+        file.write(last)
+    path.rename(path.with_suffix(".1"))
+    path.write_bytes(b"four\n")
+    assert everything(follower) == [b"two", b"three", b"four"]
+
+
+def test_a_removed_file_is_read_to_its_end(path: Path) -> None:
+    follower = Follower(path)
+    with path.open("ab", buffering=0) as file:
+        file.write(b"one\n")
+        everything(follower)
+        path.unlink()
+        file.write(b"two\n")
+        assert everything(follower) == [b"two"]
+    assert follower.problem == "there is no report file"
+
+
+def test_what_is_left_to_read_is_known(path: Path) -> None:
+    follower = Follower(path)
+    assert follower.unread() == 0
+    path.write_bytes(b"one\n")
+    everything(follower)
+    with path.open("ab") as file:
+        file.write(b"two\n")
+    assert follower.unread() == 4
+    everything(follower)
+    assert follower.unread() == 0
 
 
 def make_link(path: Path) -> None:

@@ -49,6 +49,7 @@ summaries = st.builds(
     rejected=counts,
     rejection=st.none() | st.builds(Rejection, counts, plain_texts),
     truncated=counts,
+    partial=st.booleans(),
     source=st.sampled_from(["sidecar", "client"]),
     note=plain_texts,
 )
@@ -228,21 +229,38 @@ def widest(names: Sequence[str], *, texts: bool = True) -> Summary:
         fidelity=-LONGEST,
         rejected=MAX_STEP,
         rejection=Rejection(MAX_STEP, '"' * 120) if texts else None,
+        partial=True,
         source="sidecar",
         note='"' * 160 if texts else "",
     )
 
 
-OBJECTIVES = [f"{'objective':x<62}{number}" for number in range(8)]
+NEEDED = [f"{'metric':x<61}{number:02}" for number in range(16)]
+OBJECTIVES = NEEDED[:8]
 
 
-@pytest.mark.parametrize("containers", [3, 5, 7])
-def test_eight_objectives_with_the_longest_names_fit_in_a_share_of(containers: int) -> None:
+@pytest.mark.parametrize(
+    ("needed", "containers"), [(OBJECTIVES, 3), (OBJECTIVES, 9), (NEEDED, 3), (NEEDED, 5)]
+)
+def test_what_the_study_needs_fits_with_the_longest_names_in_a_share_of(
+    needed: list[str], containers: int
+) -> None:
     others = [f"other{number}" for number in range(64)]
     limit = min(MAX_MESSAGE_BYTES, 12 * 1024 // containers)
-    message = format_summary(widest([*others, *OBJECTIVES]), limit, OBJECTIVES)
+    message = format_summary(widest([*others, *needed]), limit, needed)
     assert len(message) <= limit
-    assert set(OBJECTIVES) <= parse_summary(message.decode()).metrics.keys()
+    assert set(needed) <= parse_summary(message.decode()).metrics.keys()
+
+
+def test_values_are_exact_as_long_as_there_is_room_and_rounded_before_they_are_left_out() -> None:
+    third = Reduced(1 / 3, -1 / 3, 2 / 3, 1e-300 / 3)
+    summary = Summary(seq=1, metrics=dict.fromkeys(OBJECTIVES, third))
+    exact, rounded = (
+        parse_summary(format_summary(summary, limit, OBJECTIVES).decode()).metrics[OBJECTIVES[7]]
+        for limit in (4096, 1150)
+    )
+    assert exact == third
+    assert rounded == Reduced(0.333333333, -0.333333333, 0.666666667, 3.33333333e-301)
 
 
 def test_texts_give_way_to_objectives_before_objectives_are_left_out() -> None:
@@ -312,6 +330,9 @@ GOOD = '"source":"sidecar","seq":1,"metrics":{}}'
         pytest.param(
             sealed('"source":"client","step":"x","metrics":{}}'), "step: 'x'", id="step as text"
         ),
+        pytest.param(
+            sealed('"source":"client","partial":1,"metrics":{}}'), "partial: 1", id="partial"
+        ),
         pytest.param(sealed('"source":"client","note":1,"metrics":{}}'), "note: 1", id="note"),
     ],
 )
@@ -335,8 +356,9 @@ def test_a_forged_note_comes_back_as_one_short_line_of_ascii() -> None:
     assert len(read.note) == 160
 
 
-def message(seq: int, source: Source = "sidecar", note: str = "") -> str:
-    return format_summary(Summary(seq=seq, metrics={}, source=source, note=note)).decode()
+def message(seq: int, source: Source = "sidecar", note: str = "", partial: bool = False) -> str:
+    summary = Summary(seq=seq, metrics={}, source=source, note=note, partial=partial)
+    return format_summary(summary).decode()
 
 
 @pytest.mark.parametrize(
@@ -354,6 +376,11 @@ def message(seq: int, source: Source = "sidecar", note: str = "") -> str:
         ),
         pytest.param(
             [message(3, "client"), message(3)], (3, "sidecar"), id="else the sidecar's, named last"
+        ),
+        pytest.param(
+            [message(3, partial=True), message(3, "client")],
+            (3, "client"),
+            id="unless the sidecar was killed before its end",
         ),
     ],
 )
