@@ -9,26 +9,43 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Final, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex, overload
 
 from primo_report import environment
 from primo_report.aggregate import Aggregate
 from primo_report.termination import write_message
-from primo_report.wire import format_report, format_summary
+from primo_report.wire import Summary, format_report, format_summary
+
+if TYPE_CHECKING:
+    from primo_report.follow import Follower
 
 _EXIT_SIGTERM: Final = 128 + signal.SIGTERM
+_MAX_READS: Final = 8  # chunks that a report reads of what others have reported
 
 
-def params() -> dict[str, Any]:
-    """The trial's configuration, parameter name to value; empty outside a trial."""
-    return environment.params()
+def params(**defaults: Any) -> dict[str, Any]:
+    """The trial's configuration, parameter name to value, over the given defaults.
+
+    Outside a trial there are the defaults alone: `params(lr=0.01)`.
+    """
+    return defaults | environment.params()
 
 
-def fidelity() -> int | float | None:
-    """How far to train, in the study's unit; None outside a trial or without a fidelity."""
-    return environment.number(environment.FIDELITY)
+@overload
+def fidelity(default: None = None) -> int | float | None: ...
+
+
+@overload
+def fidelity(default: float) -> int | float: ...
+
+
+def fidelity(default: float | None = None) -> int | float | None:
+    """How far to train, in the study's unit; the default outside a trial or without a fidelity."""
+    given = environment.number(environment.FIDELITY)
+    return default if given is None else given
 
 
 def resume_from() -> int | float | None:
@@ -54,8 +71,9 @@ def report(
 ) -> None:
     """Report metrics as measured now; NaN and infinities are taken as divergence.
 
-    With several processes, one of them reports. A metric whose name is not an identifier goes as
-    `report(**{"val/error": 0.1})`.
+    Threads and processes may report at once. Of processes that train together (`RANK` and the
+    like in their environment) only the first one's reports count, the others' are dropped. A
+    metric whose name is not an identifier goes as `report(**{"val/error": 0.1})`.
 
     Args:
         step: orders the reports; None counts up.
@@ -72,13 +90,16 @@ def report(
         step=None if step is None else _index(step),
         fidelity=None if fidelity is None else _fidelity(fidelity),
     )
+    if rank := environment.rank():
+        _say_once(f"primo_report: process {rank} leaves the reports to process 0")
+        return
     path = environment.path(environment.REPORT_FILE)
     if path is None:
         sys.stdout.write(line + "\n")
         return
-    with _lock:
-        _append(path, line.encode() + b"\n")
-        _own_message.take(line.encode())
+    with _lock, _report_file(path) as descriptor:
+        _append(descriptor, line.encode() + b"\n")
+        _own_message.update(path)
 
 
 def stop_on_sigterm() -> None:
@@ -99,43 +120,65 @@ def _exit_on_sigterm(_number: int, _frame: FrameType | None) -> None:
     os._exit(_EXIT_SIGTERM)
 
 
-def _append(path: Path, line: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+@contextlib.contextmanager
+def _report_file(path: Path) -> Iterator[int]:
+    """The report file, ours alone among the processes that use this function."""
+    import fcntl  # not on Windows, where this module is used outside trials
+
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         # Under a umask of 077 the sidecar, which has another uid, could not read it. The volume is
         # this pod's alone.
         with contextlib.suppress(PermissionError):
             os.fchmod(descriptor, 0o666)
-        while line:
-            line = line[os.write(descriptor, line) :]
+        # Some file systems have no locks; appending in one write is safe enough without.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
+def _append(descriptor: int, line: bytes) -> None:
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        line = b"\n" + line  # half a line, of a process that was killed or met a full disk
+    while line:
+        line = line[os.write(descriptor, line) :]
+
+
 class _OwnMessage:
-    """The summary of this process's reports as its container's own termination message.
+    """The summary of the report file as this process's container's own termination message.
 
     It is there for the case that the sidecar dies, so trouble with it never reaches the training.
     """
 
     def __init__(self) -> None:
-        self._aggregate: Aggregate | None = None
+        self._reader: tuple[Follower, Aggregate] | None = None
 
-    def take(self, line: bytes) -> None:
+    def update(self, report_file: Path) -> None:
         path = environment.path(environment.TERMINATION_LOG)
         if path is None:
             return
-        try:
+        with contextlib.suppress(OSError, environment.BadEnvironmentError):
             first, limit = environment.metrics(), environment.message_limit()
-        except environment.BadEnvironmentError:
-            return
-        if self._aggregate is None:
-            self._aggregate = Aggregate(always=first)
+            write_message(path, format_summary(self._read(report_file, first, path), limit, first))
+
+    def _read(self, report_file: Path, first: list[str], path: Path) -> Summary:
+        """Go on reading: other processes may have reported too."""
+        from primo_report.follow import Follower  # what it needs is not there on Windows
+
+        if self._reader is None:
+            self._reader = Follower(report_file), Aggregate(always=first)
             _clear_on_error(path)
-        self._aggregate.take(line)
-        message = format_summary(self._aggregate.summary(source="client"), limit, first)
-        with contextlib.suppress(OSError):
-            write_message(path, message)
+        file, aggregate = self._reader
+        for _ in range(_MAX_READS):
+            lines = file.read()
+            for line in lines or ():
+                aggregate.take(line)
+            if lines is None:
+                break
+        return aggregate.summary("client", note=file.problem, partial=not file.ended)
 
 
 def _clear_on_error(path: Path) -> None:
@@ -156,12 +199,20 @@ def _clear_on_error(path: Path) -> None:
     sys.excepthook = clear
 
 
+def _say_once(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        sys.stderr.write(text + "\n")
+
+
 def _float(what: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise TypeError(f"{what}: {value!r} is not a number")
     try:
-        return float(value)
-    # Arrays of several elements: TypeError from numpy, ValueError or RuntimeError from others.
+        # Tensors warn when float() takes them out of their graph, and item() does not.
+        item = getattr(value, "item", None)
+        return float(item() if callable(item) else value)
+    # Arrays of several elements: TypeError or ValueError from numpy, RuntimeError from torch.
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(f"{what}: {value!r} is not a number: {error}") from None
 
@@ -178,5 +229,14 @@ def _fidelity(value: object) -> int | float:
     return int(exact) if exact.is_integer() else exact
 
 
-_lock: Final = threading.Lock()
+def _after_fork() -> None:
+    """Another thread of the parent may have held the lock, and is not there to let it go."""
+    global _lock
+    _lock = threading.Lock()
+
+
+_lock = threading.Lock()
 _own_message: Final = _OwnMessage()
+_said: Final[set[str]] = set()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -18,6 +18,8 @@ MESSAGE_LIMIT: Final = "PRIMO_MESSAGE_LIMIT"
 METRICS: Final = "PRIMO_METRICS"
 METRICS_ADDRESS: Final = "PRIMO_METRICS_ADDRESS"
 METRICS_PORT: Final = "PRIMO_METRICS_PORT"
+# Set by torchrun and most launchers, by mpirun, and by launchers that start processes on one host.
+RANKS: Final = ("RANK", "OMPI_COMM_WORLD_RANK", "LOCAL_RANK")
 
 
 class BadEnvironmentError(ValueError):
@@ -97,6 +99,15 @@ def metrics_port(default: int) -> int:
     if not isinstance(given, int) or not 0 <= given < 2**16:
         raise BadEnvironmentError(f"{METRICS_PORT}: {given} is not a port, 0 to {2**16 - 1}")
     return given
+
+
+def rank() -> int:
+    """This process's number among those that train together; 0 where it is alone."""
+    for name in RANKS:
+        text = os.environ.get(name, "")
+        if text:
+            return int(text) if text.isascii() and text.isdigit() else 0
+    return 0
 
 
 def _json(name: str, default: str) -> Any:

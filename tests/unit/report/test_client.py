@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,15 @@ import torch
 
 import primo_report
 from primo_report import client
-from primo_report.environment import BadEnvironmentError
+from primo_report.environment import RANKS, BadEnvironmentError
 from primo_report.wire import BadReportError, parse_report, parse_summary
-from support.reports import DEADLINE_S, REPOSITORY, eventually
+from support.reports import DEADLINE_S, REPOSITORY, eventually, folded
 
 
 @pytest.fixture(autouse=True)
 def outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of a trial, whatever the tests run in."""
-    for name in [name for name in os.environ if name.startswith("PRIMO_")]:
+    for name in [name for name in os.environ if name.startswith("PRIMO_") or name in RANKS]:
         monkeypatch.delenv(name)
 
 
@@ -41,6 +42,15 @@ def test_outside_a_trial_a_script_has_no_settings_and_prints_its_reports(
     assert primo_report.checkpoint_dir() is None
     primo_report.report(step=1, val_error=0.5)
     assert capsys.readouterr().out == '{"step": 1, "metrics": {"val_error": 0.5}}\n'
+
+
+def test_outside_a_trial_there_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert primo_report.params(lr=0.01, layers=2) == {"lr": 0.01, "layers": 2}
+    assert primo_report.fidelity(27) == 27
+    monkeypatch.setenv("PRIMO_PARAMS", '{"lr": 0.001}')
+    monkeypatch.setenv("PRIMO_FIDELITY", "9")
+    assert primo_report.params(lr=0.01, layers=2) == {"lr": 0.001, "layers": 2}
+    assert primo_report.fidelity(27) == 9
 
 
 def test_in_a_trial_a_script_has_its_settings(
@@ -82,6 +92,50 @@ def test_reports_are_appended_line_by_line(report_file: Path) -> None:
         '{"step": 1, "fidelity": 3, "metrics": {"val_error": 0.5}}',
         '{"metrics": {"val/error": 0.25}}',
     ]
+
+
+@pytest.mark.parametrize("variable", ["RANK", "OMPI_COMM_WORLD_RANK", "LOCAL_RANK"])
+def test_of_processes_that_train_together_the_first_one_reports(
+    variable: str,
+    report_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(client, "_said", set())
+    for rank in ("3", "3", "0", "x"):
+        monkeypatch.setenv(variable, rank)
+        primo_report.report(a=float(rank == "0"))
+    assert report_file.read_text().count("\n") == 2
+    assert capsys.readouterr().err == "primo_report: process 3 leaves the reports to process 0\n"
+
+
+def test_a_rank_among_all_counts_before_a_rank_on_the_host(
+    report_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "8")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    primo_report.report(a=1)
+    assert not report_file.exists()
+
+
+def test_half_a_line_is_ended_before_the_next_one(report_file: Path) -> None:
+    report_file.write_bytes(b'{"metrics": {"a"')
+    primo_report.report(a=1)
+    assert folded(report_file.read_bytes().splitlines()).metrics["a"].last == 1
+
+
+def test_threads_report_whole_lines(report_file: Path) -> None:
+    def some(number: int) -> None:
+        for step in range(100):
+            primo_report.report(step=step, **{f"thread{number}": step})
+
+    threads = [threading.Thread(target=some, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    summary = folded(report_file.read_bytes().splitlines())
+    assert (summary.seq, summary.rejected) == (400, 0)
 
 
 def test_the_report_file_can_be_read_by_the_sidecar_whatever_the_umask(report_file: Path) -> None:
@@ -185,6 +239,32 @@ def test_the_containers_own_message_says_what_was_reported(tmp_path: Path) -> No
     assert (summary.source, summary.seq, summary.step, summary.fidelity) == ("client", 2, 2, 9)
     assert list(summary.metrics) == ["loss", "a"]
     assert summary.metrics["loss"].last == 0.5
+
+
+def test_processes_report_whole_lines_and_the_last_message_has_them_all(tmp_path: Path) -> None:
+    script = "for step in range(100): report(step=step, loss=step, **{'x' * 100: step})"
+    processes = [run_script(tmp_path, script) for _ in range(4)]
+    for process in processes:
+        assert process.communicate(timeout=DEADLINE_S) == ("", "")
+    reports = folded((tmp_path / "reports.jsonl").read_bytes().splitlines())
+    assert (reports.seq, reports.rejected) == (400, 0)
+    summary = parse_summary((tmp_path / "message").read_text())
+    assert (summary.seq, summary.partial) == (400, False)
+
+
+def test_a_process_forked_in_the_middle_of_a_report_can_report(tmp_path: Path) -> None:
+    script = """
+import os
+from primo_report import client
+client._lock.acquire()  # as another thread would hold it
+if os.fork() == 0:
+    report(loss=1)
+    os._exit(0)
+os.wait()
+"""
+    process = run_script(tmp_path, script)
+    assert process.communicate(timeout=DEADLINE_S) == ("", "")
+    assert parse_summary((tmp_path / "message").read_text()).seq == 1
 
 
 def test_a_message_that_cannot_be_written_does_not_harm_the_training(tmp_path: Path) -> None:
