@@ -8,5 +8,14 @@ from primo_report.client import (
     resume_from,
     stop_on_sigterm,
 )
+from primo_report.gpu import gpu_energy
 
-__all__ = ["checkpoint_dir", "fidelity", "params", "report", "resume_from", "stop_on_sigterm"]
+__all__ = [
+    "checkpoint_dir",
+    "fidelity",
+    "gpu_energy",
+    "params",
+    "report",
+    "resume_from",
+    "stop_on_sigterm",
+]
