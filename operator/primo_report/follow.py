@@ -8,6 +8,7 @@ from typing import Final
 
 from primo_report.wire import MAX_LINE_BYTES
 
+MISSING: Final = "there is no report file"
 _CHUNK_BYTES: Final = 256 * 1024
 _TAIL_BYTES: Final = 1024
 # Never through a link to elsewhere, and never waiting for the other end of a pipe.
@@ -142,7 +143,7 @@ class _Splitter:
 
 def _told(error: OSError) -> str:
     if error.errno == errno.ENOENT:
-        return "there is no report file"
+        return MISSING
     if error.errno == errno.ELOOP:
         return "the report file is a symbolic link, which is not followed"
     return f"cannot read the report file: {(error.strerror or str(error)).lower()}"

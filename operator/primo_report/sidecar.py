@@ -15,13 +15,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from primo_report import environment
 from primo_report.aggregate import Aggregate
-from primo_report.follow import Follower
+from primo_report.follow import MISSING, Follower
 from primo_report.termination import write_message
 from primo_report.wire import MAX_MESSAGE_BYTES, Rejection, Summary, format_summary
+
+if TYPE_CHECKING:
+    from primo_report.tensorboard import EventFolder
 
 _TERMINATION_LOG: Final = Path("/dev/termination-log")
 _ADDRESS: Final = "0.0.0.0"  # noqa: S104  Prometheus scrapes the pod's own address
@@ -30,7 +33,7 @@ _MIN_PAUSE_S: Final = 0.2
 _MAX_PAUSE_S: Final = 1.0
 _DRAIN_S: Final = 2.0  # the training may have used up all but a few seconds of the grace period
 _UNHEALTHY_S: Final = 30.0  # without a look at the file
-_MAX_LOGGED: Final = 20  # ignored lines
+_MAX_LOGGED: Final = 20  # ignored reports, and other troubles
 
 _T = TypeVar("_T")
 
@@ -43,12 +46,14 @@ class Settings:
 
     Attributes:
         report_file: None where the operator names none, which is a problem.
+        tensorboard: where event files are followed too; None is nowhere.
         first: metrics that get room in the message before all others.
         limit: of the message, in bytes.
         problem: what was wrong with the environment; defaults stand in its place.
     """
 
     report_file: Path | None
+    tensorboard: Path | None
     termination_log: Path
     first: tuple[str, ...]
     limit: int
@@ -73,6 +78,7 @@ class Settings:
             problems.append(f"{environment.REPORT_FILE} is not set")
         return cls(
             report_file=report_file,
+            tensorboard=environment.path(environment.TENSORBOARD_DIR),
             termination_log=environment.path(environment.TERMINATION_LOG) or _TERMINATION_LOG,
             first=tuple(read(environment.metrics, [])),
             limit=read(environment.message_limit, MAX_MESSAGE_BYTES),
@@ -108,6 +114,7 @@ class Sidecar:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._file = Follower(settings.report_file) if settings.report_file else None
+        self._events = _events(settings)
         self._aggregate = Aggregate(always=settings.first)
         self._problem = settings.problem
         self._partial = True
@@ -153,34 +160,41 @@ class Sidecar:
             while go_on() and self._file and (lines := self._file.read()) is not None:
                 news = True
                 self._take(lines)
+            while go_on() and (ignored := self._fold_events()) is not None:
+                news = True
+                self._tell(ignored)
+                self._publish()
             self._publish()
-        except Exception:
+        except Exception as error:
             # Rather a message that is out of date than a sidecar that restarts in a loop.
-            log.exception("could not follow the report file")
-        self._looked_at = time.monotonic()
+            self._say(f"could not follow the reports: {error!r}")
         return news
 
+    def _fold_events(self) -> list[Rejection] | None:
+        return self._events.fold_into(self._aggregate) if self._events else None
+
     def _finish(self) -> None:
+        sources = [source for source in (self._file, self._events) if source]
+        for source in sources:
+            source.ended = False  # what it was before the training ended
         deadline = time.monotonic() + _DRAIN_S
         self._follow(lambda: time.monotonic() < deadline)
-        if self._file is None or self._file.ended:
-            self._partial = False
-            self._take(self._file.rest() if self._file else [])
-        elif unread := self._file.unread():
+        if self._file and self._file.ended:
+            self._take(self._file.rest())
+        elif self._file and (unread := self._file.unread()):
             self._problem = f"{unread} bytes of the report file were not read in time"
+        self._partial = not all(source.ended for source in sources)
         self._publish()
 
     def _take(self, lines: list[bytes]) -> None:
-        for line in lines:
-            rejection = self._aggregate.take(line)
-            if rejection:
-                self._tell(rejection)
+        taken = [self._aggregate.take(line) for line in lines]
+        self._tell([rejection for rejection in taken if rejection])
         if lines:
             self._publish()
-            self._looked_at = time.monotonic()
 
     def _publish(self) -> None:
-        note = (self._file.problem if self._file else "") or self._problem
+        self._looked_at = time.monotonic()
+        note = self._note()
         if note:
             self._say(note)
         self._summary = self._aggregate.summary(note=note, partial=self._partial)
@@ -194,21 +208,36 @@ class Sidecar:
         else:
             self._message = message
 
-    def _tell(self, rejection: Rejection) -> None:
-        """Log the first of the lines that are ignored: there may be millions."""
-        self._ignored += 1
-        if self._ignored <= _MAX_LOGGED:
-            log.warning(
-                "line %d of the report file is ignored: %s", rejection.line, rejection.reason
-            )
-        elif self._ignored == _MAX_LOGGED + 1:
-            log.warning("more lines are ignored; they are only counted from here on")
+    def _note(self) -> str:
+        """What to say of the sources, the report file first; it may be missing for event files."""
+        event_files = self._events.problem if self._events else ""
+        report_file = self._file.problem if self._file else ""
+        if self._events and report_file == MISSING:
+            report_file = ""
+        return report_file or event_files or self._problem
+
+    def _tell(self, ignored: list[Rejection]) -> None:
+        """Log the first of what is ignored: there may be millions."""
+        for rejection in ignored[: _MAX_LOGGED - self._ignored]:
+            place = f"line {rejection.line} of the report file" if rejection.line else "an event"
+            log.warning("%s is ignored: %s", place, rejection.reason)
+        if self._ignored < _MAX_LOGGED <= self._ignored + len(ignored):
+            log.warning("more may be ignored; it is only counted from here on")
+        self._ignored = min(self._ignored + len(ignored), _MAX_LOGGED)
 
     def _say(self, text: str) -> None:
         """Log once: the same trouble is met at each poll."""
-        if text not in self._said:
+        if text not in self._said and len(self._said) < _MAX_LOGGED:
             self._said.add(text)
             log.info("%s", text)
+
+
+def _events(settings: Settings) -> "EventFolder | None":
+    if settings.tensorboard is None:
+        return None
+    from primo_report.tensorboard import EventFolder  # few trials need it
+
+    return EventFolder(settings.tensorboard, settings.first)
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from primo_report.wire import BadSummaryError, Reduced, parse_summary
+from support.events import append, scalar
 from support.reports import DEADLINE_S, RunningSidecar, eventually, line, running_sidecar
 
 
@@ -72,6 +73,32 @@ def test_a_message_is_partial_until_all_was_read_after_the_end(sidecar: RunningS
     summary = sidecar.message()
     assert summary is not None
     assert (summary.seq, summary.partial) == (2, False)
+
+
+def test_event_files_are_followed_where_it_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "tb"
+    with running_sidecar(tmp_path, PRIMO_TENSORBOARD_DIR=str(folder)) as sidecar:
+        append(folder / "version_0", scalar(1, "val/error", 0.5))
+        summary = sidecar.says(lambda said: said.seq == 1, "the first event")
+        assert (summary.note, summary.partial) == ("", True)
+        append(folder / "version_0", *[scalar(step, "val/error", 1 / step) for step in (2, 4)])
+        sidecar.append(line(4, 4, loss=1))
+        assert sidecar.end() == 0
+        ended = sidecar.message()
+        assert ended is not None
+        assert ended.metrics["val/error"].last == 0.25
+        assert (ended.seq, ended.fidelity, ended.partial, ended.note) == (4, 4, False, "")
+
+
+def test_a_damaged_event_file_leaves_the_message_partial_and_says_where(tmp_path: Path) -> None:
+    folder = tmp_path / "tb"
+    append(folder, scalar(1, "loss", 0.5), b"garbage in the place of a record")
+    with running_sidecar(tmp_path, PRIMO_TENSORBOARD_DIR=str(folder)) as sidecar:
+        sidecar.says(lambda said: "damaged at byte" in said.note, "the damage")
+        assert sidecar.end() == 0
+        summary = sidecar.message()
+        assert summary is not None
+        assert (summary.seq, summary.partial) == (1, True)
 
 
 def test_a_restart_after_a_kill_says_the_same(sidecar: RunningSidecar) -> None:
