@@ -86,7 +86,7 @@ def report(
         OSError: the report file cannot be written.
     """
     line = format_report(
-        {name: _float(f"metric {name!r}", value) for name, value in metrics.items()},
+        {name: as_number(f"metric {name!r}", value) for name, value in metrics.items()},
         step=None if step is None else _index(step),
         fidelity=None if fidelity is None else _fidelity(fidelity),
     )
@@ -205,7 +205,12 @@ def _say_once(text: str) -> None:
         sys.stderr.write(text + "\n")
 
 
-def _float(what: str, value: object) -> float:
+def as_number(what: str, value: object) -> float:
+    """A number, or whatever turns into one.
+
+    Raises:
+        TypeError: it does not.
+    """
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise TypeError(f"{what}: {value!r} is not a number")
     try:
@@ -225,7 +230,7 @@ def _index(step: object) -> int:
 
 
 def _fidelity(value: object) -> int | float:
-    exact = _float("fidelity", value)
+    exact = as_number("fidelity", value)
     return int(exact) if exact.is_integer() else exact
 
 
