@@ -168,7 +168,7 @@ def _job(
         **metadata,
         "labels": {**user_labels, **(metadata.get("labels") or {}), **labels},
         "annotations": {
-            names.SAFE_TO_EVICT: names.REPORT_VOLUME,
+            names.SAFE_TO_EVICT: ",".join(volume["name"] for volume in _scratch(spec)),
             **user_annotations,
             **(metadata.get("annotations") or {}),
         },
@@ -190,14 +190,16 @@ def _fill_pod(
     pod.setdefault("enableServiceLinks", False)
     init = pod.get("initContainers") or []
     limit = message_limit(len(pod["containers"]) + len(init) + 1)
-    volumes: list[Manifest] = [
-        {"name": names.REPORT_VOLUME, "emptyDir": {"sizeLimit": "256Mi"}},
-    ]
+    volumes = _scratch(spec)
     mounts: list[Manifest] = [{"name": names.REPORT_VOLUME, "mountPath": names.REPORT_MOUNT}]
     if spec.checkpoints:
         claim = {"claimName": spec.checkpoints.claim_name}
         volumes.append({"name": names.CHECKPOINT_VOLUME, "persistentVolumeClaim": claim})
         mounts.append({"name": names.CHECKPOINT_VOLUME, "mountPath": spec.checkpoints.mount_path})
+    if spec.reports:
+        path = spec.reports.tensorboard
+        mounts.append({"name": names.TENSORBOARD_VOLUME, "mountPath": path})
+        variables = {**variables, "PRIMO_TENSORBOARD_DIR": path}
     for container in pod["containers"]:
         log = container.get("terminationMessagePath") or names.TERMINATION_LOG
         ours = {
@@ -212,6 +214,15 @@ def _fill_pod(
         container.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
     pod["volumes"] = [*volumes, *(pod.get("volumes") or [])]
     pod["initContainers"] = [_sidecar(spec, limit, settings), *init]
+
+
+def _scratch(spec: StudySpec) -> list[Manifest]:
+    """The volumes that live and die with the pod."""
+    volumes: list[Manifest] = [{"name": names.REPORT_VOLUME, "emptyDir": {"sizeLimit": "256Mi"}}]
+    if spec.reports:
+        # Event files may hold images and histograms.
+        volumes.append({"name": names.TENSORBOARD_VOLUME, "emptyDir": {"sizeLimit": "2Gi"}})
+    return volumes
 
 
 def _env(variables: Mapping[str, str]) -> list[Manifest]:
@@ -238,15 +249,18 @@ def _sidecar(spec: StudySpec, limit: int, settings: Settings) -> Manifest:
         "PRIMO_METRICS_ADDRESS": settings.sidecar_metrics_address,
         "PRIMO_METRICS_PORT": str(settings.sidecar_metrics_port),
     }
+    mounts = [{"name": names.REPORT_VOLUME, "mountPath": names.REPORT_MOUNT, "readOnly": True}]
+    if spec.reports:
+        path = names.TENSORBOARD_MOUNT
+        mounts.append({"name": names.TENSORBOARD_VOLUME, "mountPath": path, "readOnly": True})
+        variables["PRIMO_TENSORBOARD_DIR"] = path
     sidecar: Manifest = {
         "name": names.SIDECAR,
         "image": settings.sidecar_image,
         "command": ["python", "-m", "primo_report"],
         "restartPolicy": "Always",
         "env": _env(variables),
-        "volumeMounts": [
-            {"name": names.REPORT_VOLUME, "mountPath": names.REPORT_MOUNT, "readOnly": True}
-        ],
+        "volumeMounts": mounts,
         "terminationMessagePath": names.TERMINATION_LOG,
         # Namespaces with a quota refuse pods of which a container has none.
         "resources": {

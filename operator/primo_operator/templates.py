@@ -38,7 +38,18 @@ _REFERENCE = re.compile(r"\$\$|\$\((?P<name>[^)]*)\)")
 
 def template_mistakes(spec: StudySpec) -> list[str]:
     """Each mistake as `field: value expectation`, in the order of the template."""
-    return list(_job_mistakes(spec.trial_template.spec, _variables(spec)))
+    return [
+        *_reports_mistakes(spec),
+        *_job_mistakes(spec.trial_template.spec, _variables(spec)),
+    ]
+
+
+def _reports_mistakes(spec: StudySpec) -> Iterator[str]:
+    if spec.reports and _is_ours(spec.reports.tensorboard):
+        yield (
+            f"spec.reports.tensorboard: {spec.reports.tensorboard!r} is not outside"
+            f" {names.REPORT_MOUNT}, where the report is"
+        )
 
 
 def _variables(spec: StudySpec) -> dict[str, bool]:
@@ -49,6 +60,8 @@ def _variables(spec: StudySpec) -> dict[str, bool]:
         others += ["PRIMO_FIDELITY", "PRIMO_RESUME_FROM"]
     if spec.checkpoints:
         others += ["PRIMO_CHECKPOINT_DIR"]
+    if spec.reports:
+        others += ["PRIMO_TENSORBOARD_DIR"]
     return dict(sorted(parameters.items())) | dict.fromkeys(others, True)
 
 
@@ -137,12 +150,14 @@ def _name_mistakes(at: str, named: Mapping[str, Any]) -> Iterator[str]:
 
 def _mount_mistakes(at: str, mount: Mapping[str, Any]) -> Iterator[str]:
     path = mount.get("mountPath")
-    if not isinstance(path, str):
-        return
+    if isinstance(path, str) and _is_ours(path):
+        yield (f"{at}.mountPath: {path!r} is not outside {names.REPORT_MOUNT}, where the report is")
+
+
+def _is_ours(path: str) -> bool:
     # Two leading slashes are kept by normpath, and are one to Linux.
     normal = "/" + posixpath.normpath(path).lstrip("/")
-    if f"{normal}/".startswith(f"{names.REPORT_MOUNT}/"):
-        yield (f"{at}.mountPath: {path!r} is not outside {names.REPORT_MOUNT}, where the report is")
+    return f"{normal}/".startswith(f"{names.REPORT_MOUNT}/")
 
 
 def _expanded(at: str, container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -88,6 +88,16 @@ class WarmStart(Model):
     ] = Field(description="Its name; it is in the same namespace.")
 
 
+class Reports(Model):
+    """Where metrics come from besides the report file."""
+
+    tensorboard: Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/")] = Field(
+        description="A folder to which the training writes TensorBoard's event files: an emptyDir "
+        "of each run is mounted there, and the scalars in it are metrics by their tags. Its path "
+        "is in PRIMO_TENSORBOARD_DIR too."
+    )
+
+
 class Retries(Model):
     """How often a run that ended without a result is started again, on each rung."""
 
@@ -187,6 +197,7 @@ class StudySpec(Model):
         ),
         _immutable("algorithm", optional=True),
         _immutable("checkpoints", optional=True),
+        _immutable("reports", optional=True),
     )
     objectives: tuple[Objective, ...] = Field(
         min_length=1,
@@ -245,6 +256,10 @@ class StudySpec(Model):
     )
     checkpoints: Checkpoints | None = Field(
         None, description="Storage that outlives a run. Immutable."
+    )
+    reports: Reports | None = Field(
+        None,
+        description="Where metrics come from besides the report file. Immutable.",
     )
     retries: Retries | None = Field(None, description="Runs that ended without a result.")
     trial_template: TrialTemplate = Field(description="The Job of each run. Immutable.")

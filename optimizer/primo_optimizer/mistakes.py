@@ -53,6 +53,7 @@ _OF_A_STUDY = (
     "suspend",
     "onComplete",
     "checkpoints",
+    "reports",
     "retries",
     "warmStart",
     "retention",

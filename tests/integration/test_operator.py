@@ -145,6 +145,24 @@ def test_a_study_learns_from_another_and_from_a_prior_that_comes_later(
     assert [suggestion.get("priors") for suggestion in why] == [None, None, ["error"]]
 
 
+def test_a_script_that_only_writes_event_files_is_tuned(kube: Kube, operator: Operator) -> None:
+    objectives = [
+        {"name": "error", "goal": "Minimize", "metric": "error", "reduce": "Mean"},
+        {"name": "cost", "goal": "Minimize", "metric": "cost"},
+    ]
+    given = study("events", objectives=objectives, reports={"tensorboard": "/runs"})
+    (container,) = given["spec"]["trialTemplate"]["spec"]["template"]["spec"]["containers"]
+    container["command"] = ["python", "tensorboard_trial.py", "$(PRIMO_PARAM_X)", "/runs"]
+    kube.apply(given, "default")
+    ended(kube, "events")
+    for trial in kube.trials("events", "default"):
+        assert trial["status"]["phase"] == "Completed", trial["status"]
+        x = trial["spec"]["parameters"]["x"]
+        (seen,) = trial["status"]["observations"]
+        assert seen["values"]["error"] == pytest.approx(x * (1 + 1 / 2 + 1 / 3) / 3)
+        assert seen["values"]["cost"] == pytest.approx(1 - x)
+
+
 def test_deleting_a_running_study_leaves_nothing(
     kube: Kube, operator: Operator, local_cluster: LocalCluster
 ) -> None:

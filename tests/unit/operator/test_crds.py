@@ -227,6 +227,7 @@ Edit = Callable[[dict[str, Any]], Any]
         pytest.param(lambda s: s.pop("fidelity"), "fidelity", id="no fidelity"),
         pytest.param(lambda s: s["algorithm"]["settings"].clear(), "algorithm", id="settings"),
         pytest.param(lambda s: s["checkpoints"].update(claimName="x"), "checkpoints", id="claim"),
+        pytest.param(lambda s: s.update(reports={"tensorboard": "/x"}), "reports", id="reports"),
         pytest.param(lambda s: s["trialTemplate"]["spec"].clear(), "trialTemplate", id="template"),
     ],
 )

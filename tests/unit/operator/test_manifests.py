@@ -28,7 +28,9 @@ def made(**fields: Any) -> dict[str, Any]:
         "metadata": {"labels": {"kueue.x-k8s.io/queue-name": "gpu"}},
         "spec": {"template": {"spec": {"containers": [container], **fields.pop("pod", {})}}},
     }
-    given = spec(trialTemplate=template, checkpoints=CHECKPOINTS)
+    given = spec(
+        trialTemplate=template, checkpoints=CHECKPOINTS, reports=fields.pop("reports", None)
+    )
     found = study(spec=given)
     record = trial(17, TrialPhase.QUEUED, run(1, resume_from=1.0))
     return job(found, record, "trial-uid", Settings())
@@ -106,6 +108,22 @@ def test_the_sidecar_starts_first_and_passes_pod_security_restricted() -> None:
     assert security["allowPrivilegeEscalation"] is False
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert set(sidecar["resources"]["limits"]) == {"cpu", "memory"}
+
+
+def test_event_files_have_a_volume_that_the_sidecar_reads() -> None:
+    template = made(reports={"tensorboard": "/app/runs"})["spec"]["template"]
+    pod = template["spec"]
+    (container,), (sidecar,) = pod["containers"], pod["initContainers"]
+    assert environment(container)["PRIMO_TENSORBOARD_DIR"] == "/app/runs"
+    assert {"name": names.TENSORBOARD_VOLUME, "mountPath": "/app/runs"} in container["volumeMounts"]
+    # Elsewhere than in the user's containers: there may be something of the sidecar's own.
+    path = environment(sidecar)["PRIMO_TENSORBOARD_DIR"]
+    assert path != "/app/runs"
+    mount = {"name": names.TENSORBOARD_VOLUME, "mountPath": path, "readOnly": True}
+    assert mount in sidecar["volumeMounts"]
+    assert "emptyDir" in next(v for v in pod["volumes"] if v["name"] == names.TENSORBOARD_VOLUME)
+    evictable = template["metadata"]["annotations"][names.SAFE_TO_EVICT]
+    assert evictable == f"{names.REPORT_VOLUME},{names.TENSORBOARD_VOLUME}"
 
 
 @pytest.mark.parametrize(

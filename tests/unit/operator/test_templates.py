@@ -195,6 +195,15 @@ def test_a_parameter_that_is_not_always_there_cannot_be_referred_to() -> None:
     ]
 
 
+def test_the_event_files_have_a_variable_and_a_place_of_their_own() -> None:
+    job = train(args=["$(PRIMO_TENSORBOARD_DIR)"])
+    assert mistakes(job, reports={"tensorboard": "/runs"}) == []
+    (line,) = mistakes(job)
+    assert "'$(PRIMO_TENSORBOARD_DIR)' is not set for this study" in line
+    (line,) = mistakes(job, reports={"tensorboard": "/primo/runs"})
+    assert line.startswith("spec.reports.tensorboard: '/primo/runs' is not outside /primo")
+
+
 @pytest.mark.parametrize(
     ("name", "without"),
     [
