@@ -36,6 +36,9 @@ _VERSION: Final = 1
 _MAX_REASON_LENGTH: Final = 120
 _MAX_NOTE_LENGTH: Final = 160
 _NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+# As printf writes them in C, and with it awk, C++ and many more; they are no JSON.
+_PRINTED: Final = re.compile(r"(?<=[:\s])([-+]?)(nan|inf)(?:inity)?(?=\s*[,}])", re.IGNORECASE)
+_WORD: Final = re.compile(r"[-+]?(nan|inf|infinity)", re.IGNORECASE)
 _HEAD: Final = re.compile(r'\{"primo":(\d{1,6}),"crc":"([0-9a-f]{8})",')
 
 
@@ -139,7 +142,8 @@ def format_report(
 def parse_report(line: bytes) -> Report:
     """Read one line, its line end included or not.
 
-    Keys other than step, fidelity and metrics are ignored.
+    Keys other than step, fidelity and metrics are ignored. What is not finite may be written as
+    Python writes it (NaN, Infinity), as printf does (nan, -nan, inf), or as a string of these.
 
     Raises:
         BadReportError: the line is no report. Nothing else is raised, whatever the bytes.
@@ -147,7 +151,7 @@ def parse_report(line: bytes) -> Report:
     if len(line) > MAX_LINE_BYTES:
         raise BadReportError(f"the line is longer than {MAX_LINE_BYTES} bytes")
     try:
-        record = loads(line.decode())
+        record = _loads(line.decode())
     except RecursionError:
         raise BadReportError("the line is nested too deeply") from None
     except UnicodeDecodeError:
@@ -157,6 +161,21 @@ def parse_report(line: bytes) -> Report:
     if not isinstance(record, dict):
         raise BadReportError('the line is not an object like {"metrics": {"loss": 0.1}}')
     return checked_report(record.get("metrics"), record.get("step"), record.get("fidelity"))
+
+
+def _loads(text: str) -> Any:
+    try:
+        return loads(text)
+    except ValueError:
+        if not _PRINTED.search(text):
+            raise
+        # A divergence that went unread would leave an earlier value as the last.
+        return loads(_PRINTED.sub(_as_json, text))
+
+
+def _as_json(match: re.Match[str]) -> str:
+    sign = "-" if match[1] == "-" else ""
+    return "NaN" if match[2].lower() == "nan" else f"{sign}Infinity"
 
 
 def checked_report(metrics: object, step: object = None, fidelity: object = None) -> Report:
@@ -173,10 +192,15 @@ def _metrics(given: object) -> dict[str, float]:
         raise BadReportError(f"metrics: {shown(given)} is not an object of names and numbers")
     if len(given) > MAX_METRICS:
         raise BadReportError(f"metrics: {len(given)} names are more than {MAX_METRICS}")
-    for name, value in given.items():
-        if not is_number(value):
-            raise BadReportError(f"metrics.{shown(name)}: {shown(value)} is not a number")
-    return {_name(name): float(value) for name, value in given.items()}
+    return {_name(name): _value(name, value) for name, value in given.items()}
+
+
+def _value(name: str, given: object) -> float:
+    if isinstance(given, str) and _WORD.fullmatch(given):
+        return float(given)
+    if not is_number(given):
+        raise BadReportError(f"metrics.{shown(name)}: {shown(given)} is not a number")
+    return float(given)
 
 
 def _step(given: object) -> int | None:

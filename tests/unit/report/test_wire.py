@@ -48,7 +48,7 @@ summaries = st.builds(
     fidelity=st.none() | st.floats(0, allow_infinity=False),
     rejected=counts,
     rejection=st.none() | st.builds(Rejection, counts, plain_texts),
-    truncated=counts,
+    truncated=st.integers(0, 1000),
     partial=st.booleans(),
     source=st.sampled_from(["sidecar", "client"]),
     note=plain_texts,
@@ -96,8 +96,31 @@ def test_a_report_is_read(line: bytes, report: Report) -> None:
     assert parse_report(line) == report
 
 
-def test_nan_is_a_legal_value() -> None:
-    assert math.isnan(parse_report(b'{"metrics": {"a": NaN}}').metrics["a"])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("NaN", math.nan),
+        ("nan", math.nan),
+        ("-nan", math.nan),
+        ('"NaN"', math.nan),
+        ("inf", math.inf),
+        ("-inf", -math.inf),
+        ("-INFINITY", -math.inf),
+        ('"Inf"', math.inf),
+        ('"-Infinity"', -math.inf),
+    ],
+)
+def test_what_is_not_finite_is_a_value_in_the_words_of_any_language(
+    text: str, value: float
+) -> None:
+    for line in (f'{{"metrics": {{"a":{text}, "b": 1}}}}', f'{{"metrics":{{"a": {text}}}}}'):
+        assert repr(parse_report(line.encode()).metrics["a"]) == repr(value)
+
+
+@pytest.mark.parametrize("text", ["nano", '"not a nan"', '"--inf"', "+1", "nan nan"])
+def test_other_words_are_no_values(text: str) -> None:
+    with pytest.raises(BadReportError):
+        parse_report(f'{{"metrics": {{"a": {text}}}}}'.encode())
 
 
 @pytest.mark.parametrize(
@@ -214,7 +237,7 @@ def test_a_message_keeps_its_limit_and_can_be_read(summary: Summary, limit: int)
 @pytest.mark.parametrize(
     ("value", "text"), [(math.inf, "Infinity"), (-math.inf, "-Infinity"), (math.nan, "NaN")]
 )
-def test_what_is_not_finite_travels_as_a_word(value: float, text: str) -> None:
+def test_in_a_message_what_is_not_finite_travels_as_a_word(value: float, text: str) -> None:
     message = format_summary(Summary(seq=1, metrics={"a": Reduced(value, value, value, value)}))
     assert f'"a":["{text}"' in message.decode()
     assert repr(parse_summary(message.decode()).metrics["a"].last) == repr(value)
