@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from primo_report.untrusted import shortened
 from primo_report.wire import (
     MAX_METRICS,
+    MAX_REASON_LENGTH,
     MAX_STEP,
     BadReportError,
     Reduced,
@@ -61,7 +63,7 @@ class Aggregate:
 
     def reject(self, reason: str, line: int = 0) -> Rejection:
         """Count something as ignored."""
-        rejection = Rejection(line, reason)
+        rejection = Rejection(line, shortened(reason, MAX_REASON_LENGTH))
         self._rejected += 1
         self._rejection = self._rejection or rejection
         return rejection

@@ -9,7 +9,7 @@ from typing import Final
 from primo_report.wire import MAX_LINE_BYTES
 
 MISSING: Final = "there is no report file"
-_CHUNK_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
 _TAIL_BYTES: Final = 1024
 # Never through a link to elsewhere, and never waiting for the other end of a pipe.
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

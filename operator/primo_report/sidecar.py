@@ -162,7 +162,8 @@ class Sidecar:
                 self._take(lines)
             while go_on() and (ignored := self._fold_events()) is not None:
                 news = True
-                self._tell(ignored)
+                for rejection in ignored:
+                    self._tell(rejection)
                 self._publish()
             self._publish()
         except Exception as error:
@@ -187,8 +188,9 @@ class Sidecar:
         self._publish()
 
     def _take(self, lines: list[bytes]) -> None:
-        taken = [self._aggregate.take(line) for line in lines]
-        self._tell([rejection for rejection in taken if rejection])
+        for line in lines:
+            if rejection := self._aggregate.take(line):
+                self._tell(rejection)
         if lines:
             self._publish()
 
@@ -216,14 +218,14 @@ class Sidecar:
             report_file = ""
         return report_file or event_files or self._problem
 
-    def _tell(self, ignored: list[Rejection]) -> None:
+    def _tell(self, rejection: Rejection) -> None:
         """Log the first of what is ignored: there may be millions."""
-        for rejection in ignored[: _MAX_LOGGED - self._ignored]:
+        self._ignored += 1
+        if self._ignored <= _MAX_LOGGED:
             place = f"line {rejection.line} of the report file" if rejection.line else "an event"
             log.warning("%s is ignored: %s", place, rejection.reason)
-        if self._ignored < _MAX_LOGGED <= self._ignored + len(ignored):
-            log.warning("more may be ignored; it is only counted from here on")
-        self._ignored = min(self._ignored + len(ignored), _MAX_LOGGED)
+        if self._ignored == _MAX_LOGGED:
+            log.warning("from here on ignored reports are only counted")
 
     def _say(self, text: str) -> None:
         """Log once: the same trouble is met at each poll."""

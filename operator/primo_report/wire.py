@@ -33,7 +33,7 @@ MIN_MESSAGE_BYTES: Final = 512  # 12 KiB a pod, shared by 24 containers
 Source = Literal["sidecar", "client"]
 
 _VERSION: Final = 1
-_MAX_REASON_LENGTH: Final = 120
+MAX_REASON_LENGTH: Final = 120
 _MAX_NOTE_LENGTH: Final = 160
 _NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 # As printf writes them in C, and with it awk, C++ and many more; they are no JSON.
@@ -46,7 +46,7 @@ class BadReportError(ValueError):
     """A line is no report; `reason` is one short line of ASCII."""
 
     def __init__(self, reason: str) -> None:
-        self.reason = shortened(reason, _MAX_REASON_LENGTH)
+        self.reason = shortened(reason, MAX_REASON_LENGTH)
         super().__init__(self.reason)
 
 
@@ -265,7 +265,7 @@ def _text_fields(summary: Summary) -> dict[str, Any]:
     if summary.note:
         fields["note"] = shortened(summary.note, _MAX_NOTE_LENGTH)
     if summary.rejection:
-        reason = shortened(summary.rejection.reason, _MAX_REASON_LENGTH)
+        reason = shortened(summary.rejection.reason, MAX_REASON_LENGTH)
         fields["rejection"] = [summary.rejection.line, reason]
     return fields
 

@@ -58,7 +58,9 @@ def metrics(text: str) -> bytes:
         ),
         pytest.param(b"\xef\xbb\xbf" + ONE + TWO, [2], (1, "BOM"), id="a byte order mark"),
         pytest.param((ONE + TWO).decode().encode("utf-16"), [], (1, "UTF-8"), id="UTF-16"),
-        pytest.param(ONE + bytes(range(256)) * 9 + b"\n" + TWO, [1, 2], (2, "not JSON"), id="binary"),
+        pytest.param(
+            ONE + bytes(range(256)) * 9 + b"\n" + TWO, [1, 2], (2, "not JSON"), id="binary"
+        ),
         pytest.param(ONE + bytes(4096) + b"\n" + TWO, [1, 2], (2, "JSON"), id="a hole of NULs"),
         pytest.param(ONE + b"x" * 70_000 + b"\n" + TWO, [1, 2], (2, "longer"), id="a long line"),
         pytest.param(ONE + b"Epoch 3: a=7\n" + TWO, [1, 2], (2, "not JSON"), id="a log line"),

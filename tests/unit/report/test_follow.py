@@ -147,17 +147,38 @@ def test_a_file_that_may_not_be_read_is_a_problem_until_it_may(path: Path) -> No
     assert everything(follower) == [b"one"]
 
 
-def test_a_line_without_end_takes_no_memory(path: Path) -> None:
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param(b"\0" * 1000, id="no line end at all"),
+        pytest.param(b"\n" * 1000, id="line ends alone"),
+        pytest.param(b"xy\n" * 1000, id="short lines"),
+        pytest.param(b"x" * 70_000 + b"\n", id="lines that are too long"),
+    ],
+)
+def test_reading_takes_little_memory_whatever_the_lines(pattern: bytes, path: Path) -> None:
     with path.open("wb") as file:
-        file.truncate(200 * 1024 * 1024)  # a hole, all NUL
-    with path.open("ab") as file:
-        file.write(b"\nnext\n")
+        for _ in range(300_000 // len(pattern)):
+            file.write(pattern)
+    follower = Follower(path)
     tracemalloc.start()
-    lines = everything(Follower(path))
+    while (lines := follower.read()) is not None:
+        assert all(len(line) <= MAX_LINE_BYTES + 1 for line in lines)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert [len(line) for line in lines] == [MAX_LINE_BYTES + 1, 4]
     assert peak < 4 * 1024 * 1024
+
+
+def test_a_gigabyte_without_a_line_is_passed_over(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1024**3)  # a hole, all NUL
+        file.seek(0, os.SEEK_END)
+        file.write(b"\nnext\n")
+    follower = Follower(path)
+    lengths = []
+    while (lines := follower.read()) is not None:
+        lengths += [len(line) for line in lines]
+    assert lengths == [MAX_LINE_BYTES + 1, 4]
 
 
 @given(st.lists(st.binary(max_size=8).map(lambda raw: raw.replace(b"x", b"\n")), max_size=12))
