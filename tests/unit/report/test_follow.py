@@ -169,9 +169,9 @@ def test_reading_takes_little_memory_whatever_the_lines(pattern: bytes, path: Pa
     assert peak < 4 * 1024 * 1024
 
 
-def test_a_gigabyte_without_a_line_is_passed_over(path: Path) -> None:
+def test_a_hole_of_a_quarter_gigabyte_is_passed_over(path: Path) -> None:
     with path.open("wb") as file:
-        file.truncate(1024**3)  # a hole, all NUL
+        file.truncate(256 * 1024**2)  # all NUL
         file.seek(0, os.SEEK_END)
         file.write(b"\nnext\n")
     follower = Follower(path)
