@@ -148,9 +148,7 @@ def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
     """Exit code 0 throughout: what counts is what was reported."""
     if summary is None or not summary.metrics:
         return Outcome(Reason.METRICS_UNAVAILABLE, f"nothing was reported{_doubts(summary)}")
-    asked = run.fidelity is not None and summary.fidelity is not None
-    reached = asked and summary.fidelity >= run.fidelity  # type: ignore[operator]  # both numbers
-    if summary.partial and not reached:
+    if summary.partial and not _reached(summary, run):
         # A sidecar that was killed last knew earlier values, which are not the run's.
         message = "the sidecar ended before it had read all reports"
         return Outcome(Reason.METRICS_UNAVAILABLE, message + _doubts(summary))
@@ -164,7 +162,8 @@ def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
     bad = [(n, v) for n, v in (*values.items(), *constrained.items()) if not math.isfinite(v)]
     if bad:
         return Outcome(Reason.DIVERGED, ", ".join(f"{name} is {v}" for name, v in bad))
-    if asked and not reached:
+    short = run.fidelity is not None and summary.fidelity is not None
+    if short and summary.fidelity < run.fidelity:  # type: ignore[operator]  # both are numbers
         message = f"it ended with exit code 0 at fidelity {summary.fidelity:g} of {run.fidelity:g}"
         return Outcome(Reason.FAILED, message)
     feasible = spec.problem().violation(constrained) == 0.0 if constrained else None
@@ -175,6 +174,12 @@ def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
         feasible=feasible,
         step=summary.step,
     )
+
+
+def _reached(summary: Summary, run: Run) -> bool:
+    if run.fidelity is None or summary.fidelity is None:
+        return False
+    return summary.fidelity >= run.fidelity
 
 
 def _value(summary: Summary, measured: Objective | Constraint) -> float:

@@ -29,6 +29,7 @@ MAX_ENTRIES: Final = 1000
 MAX_TAGS: Final = 1000
 MAX_RECORD_BYTES: Final = 1024 * 1024  # longer ones hold images and graphs, and are passed over
 _CHUNK_BYTES: Final = 256 * 1024
+_SHORT_BYTES: Final = 256
 _HEAD_BYTES, _FOOT_BYTES = 12, 4
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SCALAR_PLUGINS: Final = (b"", b"scalars")
@@ -190,7 +191,7 @@ class _EventFile:
         size = os.fstat(descriptor).st_size
         chunk = os.pread(descriptor, _CHUNK_BYTES, self.offset)
         records: list[bytes] = []
-        at = 0
+        at, end = 0, None
         try:
             while (end := _end(chunk, at)) is not None and end <= len(chunk):
                 records.append(chunk[at:end])
@@ -198,13 +199,14 @@ class _EventFile:
         except BrokenFileError:
             self.broken = True
         self.offset += at
-        if records or self.broken or end is None or self.offset + end - at > size:
-            return records if records or self.broken else None
+        if records or self.broken:
+            return records
+        if end is None or self.offset + end > size:
+            return None
         # Whole, but longer than a chunk.
-        length = end - at
-        whole = b"" if length > MAX_RECORD_BYTES else os.pread(descriptor, length, self.offset)
-        self.offset += length
-        return [whole] if whole else []
+        whole = [] if end > MAX_RECORD_BYTES else [os.pread(descriptor, end, self.offset)]
+        self.offset += end
+        return whole
 
 
 def scalars(record: bytes) -> list[Scalar]:
@@ -219,7 +221,8 @@ def scalars(record: bytes) -> list[Scalar]:
     except BadEventError:
         _check(record, data)
         raise
-    if found:  # pure Python takes its time for a checksum, and histograms are long
+    # Pure Python takes its time for a checksum, and what has no scalars is often long.
+    if found or len(data) < _SHORT_BYTES:
         _check(record, data)
     return found
 

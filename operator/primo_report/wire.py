@@ -105,8 +105,8 @@ class Summary:
         rejected: ignored lines.
         rejection: the first of them; None also where there was no room for it.
         truncated: metrics that were reported and are left out for lack of room.
-        partial: more may have been reported than was read; false once all of the report file was
-            read after the training's end.
+        partial: more may have been reported than was read. The sidecar says so until it has read
+            all of the report file after the training's end.
         source: who read the reports: the sidecar, or the client as it wrote them.
         note: why something may be missing, such as a report file that cannot be read.
     """
