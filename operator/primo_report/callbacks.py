@@ -10,6 +10,8 @@ from primo_report.wire import MAX_METRICS, BadReportError, checked_report
 def reportable(values: Mapping[str, object], wanted: Collection[str] | None) -> dict[str, float]:
     """What a report has room for: single numbers, those that the study needs first.
 
+    Values named step and fidelity are left out: a report has its own.
+
     Args:
         values: whatever the framework has collected.
         wanted: the names to choose from; None is all of them.
@@ -19,7 +21,8 @@ def reportable(values: Mapping[str, object], wanted: Collection[str] | None) -> 
     found = {
         name: number
         for name in order
-        if (wanted is None or name in wanted)
+        if name not in ("step", "fidelity")
+        and (wanted is None or name in wanted)
         and (number := _number(name, values[name])) is not None
     }
     return dict(list(found.items())[:MAX_METRICS])

@@ -97,9 +97,7 @@ def report(
     if path is None:
         sys.stdout.write(line + "\n")
         return
-    with _lock, _report_file(path) as descriptor:
-        _append(descriptor, line.encode() + b"\n")
-        _own_message.update(path)
+    _write(path, line.encode() + b"\n")
 
 
 def stop_on_sigterm() -> None:
@@ -120,9 +118,27 @@ def _exit_on_sigterm(_number: int, _frame: FrameType | None) -> None:
     os._exit(_EXIT_SIGTERM)
 
 
+def _write(path: Path, line: bytes) -> None:
+    global _writing
+    with _lock:
+        # A signal handler that reports may have come in the middle of a report.
+        nested, _writing = _writing, True
+        try:
+            with _report_file(path, locked=nested) as descriptor:
+                _append(descriptor, line)
+                if not nested:
+                    _own_message.update(path)
+        finally:
+            _writing = nested
+
+
 @contextlib.contextmanager
-def _report_file(path: Path) -> Iterator[int]:
-    """The report file, ours alone among the processes that use this function."""
+def _report_file(path: Path, locked: bool) -> Iterator[int]:
+    """The report file, ours alone among the processes that use this function.
+
+    Args:
+        locked: it is already.
+    """
     import fcntl  # not on Windows, where this module is used outside trials
 
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -133,7 +149,8 @@ def _report_file(path: Path) -> Iterator[int]:
             os.fchmod(descriptor, 0o666)
         # Some file systems have no locks; appending in one write is safe enough without.
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not locked:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -236,11 +253,12 @@ def _fidelity(value: object) -> int | float:
 
 def _after_fork() -> None:
     """Another thread of the parent may have held the lock, and is not there to let it go."""
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _writing
+    _lock, _writing = threading.RLock(), False
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
+_writing = False
 _own_message: Final = _OwnMessage()
 _said: Final[set[str]] = set()
 if hasattr(os, "register_at_fork"):

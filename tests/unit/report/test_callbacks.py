@@ -153,7 +153,8 @@ def test_what_the_study_needs_goes_first_and_what_is_no_number_is_left_out(
 ) -> None:
     monkeypatch.setenv("PRIMO_METRICS", '["needed"]')
     values: dict[str, object] = {f"metric{number}": number for number in range(100)}
-    values |= {"matrix": torch.zeros(2, 2), "text": "x", "": 1.0, "needed": np.float32(0.5)}
+    values |= {"matrix": torch.zeros(2, 2), "text": "x", "": 1.0, "step": 7, "fidelity": 7}
+    values["needed"] = np.float32(0.5)
     callback = lightning_callback()
     callback.on_train_epoch_end(
         lightning_trainer(callback_metrics=values, enable_validation=False), None

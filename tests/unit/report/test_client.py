@@ -256,7 +256,10 @@ def test_a_process_forked_in_the_middle_of_a_report_can_report(tmp_path: Path) -
     script = """
 import os
 from primo_report import client
-client._lock.acquire()  # as another thread would hold it
+import threading
+held = threading.Thread(target=client._lock.acquire)
+held.start()
+held.join()
 if os.fork() == 0:
     report(loss=1)
     os._exit(0)
@@ -265,6 +268,25 @@ os.wait()
     process = run_script(tmp_path, script)
     assert process.communicate(timeout=DEADLINE_S) == ("", "")
     assert parse_summary((tmp_path / "message").read_text()).seq == 1
+
+
+def test_a_signal_handler_may_report_in_the_middle_of_a_report(tmp_path: Path) -> None:
+    script = """
+import os, signal
+from primo_report import client
+append = client._append
+def interrupted(descriptor, line):
+    client._append = append
+    os.kill(os.getpid(), signal.SIGTERM)
+    append(descriptor, line)
+client._append = interrupted
+signal.signal(signal.SIGTERM, lambda *_: report(2, loss=2))
+report(1, loss=1)
+"""
+    process = run_script(tmp_path, script)
+    assert process.communicate(timeout=DEADLINE_S) == ("", "")
+    summary = parse_summary((tmp_path / "message").read_text())
+    assert (summary.seq, summary.metrics["loss"].last) == (2, 2)
 
 
 def test_a_message_that_cannot_be_written_does_not_harm_the_training(tmp_path: Path) -> None:
