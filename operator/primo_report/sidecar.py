@@ -182,8 +182,8 @@ class Sidecar:
         self._follow(lambda: time.monotonic() < deadline)
         if self._file and self._file.ended:
             self._take(self._file.rest())
-        elif self._file and (unread := self._file.unread()):
-            self._problem = f"{unread} bytes of the report file were not read in time"
+        elif self._file:
+            self._problem = f"the report file was not read to its end: {self._file.unread()} bytes"
         self._partial = not all(source.ended for source in sources)
         self._publish()
 
