@@ -1,6 +1,7 @@
 """The operator as a process, against the local cluster, with real pods."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,25 @@ def test_a_script_that_only_writes_event_files_is_tuned(kube: Kube, operator: Op
         (seen,) = trial["status"]["observations"]
         assert seen["values"]["error"] == pytest.approx(x * (1 + 1 / 2 + 1 / 3) / 3)
         assert seen["values"]["cost"] == pytest.approx(1 - x)
+
+
+def test_a_pod_deleted_after_its_last_report_is_run_again_and_its_values_are_not_taken(
+    kube: Kube, operator: Operator, local_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    markers = [str(tmp_path / "one"), str(tmp_path / "two")]
+    parameters = [
+        {"name": "marker", "categorical": {"choices": markers}},
+        {"name": "x", "ordinal": {"values": [0.25, 0.75]}},
+    ]
+    kube.apply(study("deletes", parameters=parameters, budget={"trials": 1}), "default")
+    eventually(lambda: any(map(os.path.exists, markers)), "the first run has reported all")
+    label = "primo.dev/study=deletes"
+    kubectl(local_cluster.kubeconfig, "delete", "pods", "-l", label, "--timeout=60s")
+    ended(kube, "deletes")
+    (trial,) = kube.trials("deletes", "default")
+    assert [run["reason"] for run in trial["status"]["runs"]] == ["Lost", "Completed"]
+    (seen,) = trial["status"]["observations"]
+    assert seen["values"]["error"] == trial["spec"]["parameters"]["x"]
 
 
 def test_deleting_a_running_study_leaves_nothing(

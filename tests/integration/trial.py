@@ -27,6 +27,14 @@ if mode == "slow":
     report(step=0, val_error=1.0, kmacs=1.0)
     while True:
         time.sleep(0.1)
+marker = Path(given.get("marker", __file__))
+if not marker.exists():
+    # The first run says all that it was asked for, and is stopped before its end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    report(step=99, fidelity=fidelity(), val_error=99, kmacs=99)
+    marker.touch()
+    while True:
+        time.sleep(0.1)
 x = float(given["x"])
 for epoch in range(int(resume_from() or 0), int(fidelity() or 1)):
     report(step=epoch + 1, fidelity=epoch + 1, val_error=x / (epoch + 1), kmacs=1.0 - x)
