@@ -27,6 +27,7 @@ MAX_FILES: Final = 64
 MAX_DEPTH: Final = 4
 MAX_ENTRIES: Final = 1000
 MAX_TAGS: Final = 1000
+MAX_SCALARS: Final = 4096  # in a record
 MAX_RECORD_BYTES: Final = 1024 * 1024  # longer ones hold images and graphs, and are passed over
 _CHUNK_BYTES: Final = 256 * 1024
 _SHORT_BYTES: Final = 256
@@ -126,12 +127,13 @@ class EventFolder:
                     yield rejection
 
     def _fold_scalar(self, folder: str, scalar: Scalar, aggregate: Aggregate) -> Rejection | None:
-        metric, reason = self._names.metric(folder, scalar.tag, aggregate)
-        if reason:
-            return aggregate.reject(reason)
-        if metric is None:
-            return None
         try:
+            checked_report({scalar.tag: scalar.value}, scalar.step)  # before the tag is remembered
+            metric, reason = self._names.metric(folder, scalar.tag, aggregate)
+            if reason:
+                return aggregate.reject(reason)
+            if metric is None:
+                return None
             return aggregate.fold(checked_report({metric: scalar.value}, scalar.step))
         except BadReportError as error:
             return aggregate.reject(error.reason)
@@ -316,12 +318,16 @@ def _event(data: bytes) -> list[Scalar]:
             step = _signed(_integer(value))
         elif number == 5:
             summaries.append(_bytes(value))
-    return [
+    found = (
         scalar
         for summary in summaries
         for number, value in _fields(summary)
         if number == 1 and (scalar := _value(_bytes(value), step))
-    ]
+    )
+    scalars = list(islice(found, MAX_SCALARS + 1))
+    if len(scalars) > MAX_SCALARS:
+        raise BadEventError(f"a record of more than {MAX_SCALARS} scalars")
+    return scalars
 
 
 def _value(data: bytes, step: int) -> Scalar | None:

@@ -1,5 +1,6 @@
 """Event files written by hand, and by the real writers where they are installed."""
 
+import base64
 import importlib.util
 import math
 import os
@@ -15,13 +16,15 @@ from primo_report.tensorboard import (
     MAX_ENTRIES,
     MAX_FILES,
     MAX_RECORD_BYTES,
+    MAX_SCALARS,
+    MAX_TAGS,
     BadEventError,
     EventFolder,
     Scalar,
     masked_crc,
     scalars,
 )
-from primo_report.wire import Summary
+from primo_report.wire import MAX_METRICS, Reduced, Summary
 from support.events import (
     append,
     event,
@@ -250,6 +253,19 @@ def test_a_record_longer_than_a_chunk_is_read_whole(tmp_path: Path) -> None:
     assert last(everything(EventFolder(tmp_path))) == {"a": 2}
 
 
+def test_tags_and_records_have_their_bounds(tmp_path: Path) -> None:
+    many = event(1, *[value("a", simple_value(1))] * (MAX_SCALARS + 1))
+    append(tmp_path, scalar(1, "x" * 129, 1), many, scalar(1, "", 1), scalar(2, "a", 2))
+    append(
+        tmp_path, *[scalar(1, f"tag{count}", 1) for count in range(MAX_TAGS)], name="z.tfevents."
+    )
+    summary = everything(EventFolder(tmp_path))
+    assert summary.metrics["a"].min == 2
+    assert len(summary.metrics) == MAX_METRICS
+    # The three of them, a tag too many, and names for which there is no room.
+    assert summary.rejected == 3 + 1 + MAX_TAGS - MAX_METRICS
+
+
 def test_what_leads_elsewhere_or_is_no_file_is_not_read(tmp_path: Path) -> None:
     outside = append(tmp_path / "outside", scalar(1, "secret", 1))
     top = tmp_path / "tb"
@@ -284,6 +300,26 @@ def test_a_file_in_place_of_the_folder_is_a_problem(tmp_path: Path) -> None:
     events = EventFolder(tmp_path / "tb")
     assert everything(events).seq == 0
     assert events.problem.endswith("not a directory")
+
+
+# Written by the SummaryWriter of torch 2.13.0 and tensorboard 2.21.0: val/error is 1/2 as a simple
+# value, 1/4 as a tensor, 1/8 in double precision, at steps 1 to 3; then a histogram.
+REAL = """
+SAAAAAAAAAD+kkidCfRuYKDLwdpBGg1icmFpbi5FdmVudDoyUi4KLHRlbnNvcmJvYXJkLnN1bW1hcnkud3JpdGVy
+LmV2ZW50X2ZpbGVfd3JpdGVyH2ES7R8AAAAAAAAAUUtEGAmhdWCgy8HaQRABKhIKEAoJdmFsL2Vycm9yFQAAAD/I
+xuRRMQAAAAAAAACdg4PpCSx2YKDLwdpBEAIqJAoiCgl2YWwvZXJyb3JCCAgBKgQAAIA+SgsKCQoHc2NhbGFycyeN
+L4IfAAAAAAAAAFFLRBgJUnZgoMvB2kEQAyoSChAKCXZhbC9lcnJvchUAAAA+QG4jXHUAAAAAAAAA19lBeAnW2GCg
+y8HaQRADKmgKZgoBdyphCQAAAAAAAPA/EQAAAAAAAABAGQAAAAAAAABAIQAAAAAAAAhAKQAAAAAAABRAMhgAAAAA
+AADwPwAAAAAAAABAAAAAAAAACEA6GAAAAAAAAAAAAAAAAAAA8D8AAAAAAADwP0nTPIU=
+"""
+
+
+def test_a_file_of_the_real_writer_is_read(tmp_path: Path) -> None:
+    append(tmp_path, base64.b64decode(REAL))
+    events = EventFolder(tmp_path)
+    summary = everything(events)
+    assert summary.metrics == {"val/error": Reduced(0.125, 0.125, 0.5, pytest.approx(0.875 / 3))}
+    assert (summary.seq, summary.step, summary.rejected, events.ended) == (3, 3, 0, True)
 
 
 @pytest.mark.skipif(
