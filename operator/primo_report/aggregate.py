@@ -119,7 +119,7 @@ class _Running:
         self.max = _or_nan(max, self.max, value)
         # Not a running sum, which overflows; kept in bounds, since it rounds at each report.
         mean = self.mean * ((self.count - 1) / self.count) + value / self.count
-        self.mean = max(self.min, min(self.max, mean)) if math.isfinite(mean) else mean
+        self.mean = mean if math.isnan(mean) else max(self.min, min(self.max, mean))
 
     def reduced(self) -> Reduced:
         return Reduced(self.last, self.min, self.max, self.mean)

@@ -1,7 +1,9 @@
 import math
+import sys
+from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from primo_report.aggregate import Aggregate
@@ -50,11 +52,12 @@ def test_a_nan_on_the_way_leaves_no_best_value(values: tuple[float, ...]) -> Non
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
+@example([sys.float_info.max] * 3)
 def test_the_mean_lies_between_the_extremes_whatever_the_values(values: list[float]) -> None:
     reduced = folded([line(a=value) for value in values]).metrics["a"]
     assert (reduced.last, reduced.min, reduced.max) == (values[-1], min(values), max(values))
     assert reduced.min <= reduced.mean <= reduced.max
-    exact = math.fsum(value / len(values) for value in values)
+    exact = float(sum(map(Fraction, values)) / len(values))
     assert reduced.mean == pytest.approx(exact, rel=1e-9, abs=1e-9 * max(map(abs, values)))
 
 
