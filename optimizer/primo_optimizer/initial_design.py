@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from primo_optimizer.history import History
 from primo_optimizer.priors import PriorDensity, densities
-from primo_optimizer.rungs import Rung, promotable, reached, table
+from primo_optimizer.promotion import earned, unearned
 from primo_optimizer.sampling import (
     ATTEMPTS,
     first_unknown,
@@ -22,7 +22,7 @@ from primo_optimizer.sampling import (
     space_filling,
     uniform,
 )
-from primo_optimizer.trial import Suggestion, Trial
+from primo_optimizer.trial import Suggestion
 
 STAGE = "InitialDesign"
 DRAWS_PER_PRIOR = 2
@@ -30,33 +30,7 @@ DRAWS_PER_PRIOR = 2
 
 def propose(history: History, seed: int, number: int) -> Suggestion | None:
     """A promotion, or a new trial with this number; None if nothing can be done now."""
-    lower = table(history.problem, history.rungs, history.trials)[:-1]
-    return _earned(history, lower) or new_trial(history, seed, number) or _unearned(history, lower)
-
-
-def _earned(history: History, lower: tuple[Rung, ...]) -> Suggestion | None:
-    assert history.problem.fidelity is not None or not lower
-    for rung in reversed(lower):
-        assert history.problem.fidelity is not None
-        rows = promotable(rung.losses, rung.gone_on, history.problem.fidelity.eta)
-        if rows.size:
-            return promotion(history, rung.trials[rows[0]], rung.index + 1, STAGE)
-    return None
-
-
-def _unearned(history: History, lower: tuple[Rung, ...]) -> Suggestion | None:
-    """In a used-up space the rule waits for trials that cannot come: then the best goes on."""
-    for rung in reversed(lower):
-        if waiting := rung.waiting():
-            return promotion(history, waiting[0], rung.index + 1, STAGE)
-    return None
-
-
-def promotion(history: History, trial: Trial, rung: int, stage: str) -> Suggestion:
-    explanation = {"stage": stage, "origin": "Promotion", "rung": rung}
-    return Suggestion(
-        trial.number, trial.configuration, history.rungs[rung], reached(trial), explanation
-    )
+    return earned(history, STAGE) or new_trial(history, seed, number) or unearned(history, STAGE)
 
 
 def new_trial(history: History, seed: int, number: int) -> Suggestion | None:

@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import Protocol
 
 from primo_optimizer.errors import InvalidSpecError, PrimoError
+from primo_optimizer.history import History
 from primo_optimizer.problem import Problem
+from primo_optimizer.promotion import earned
 from primo_optimizer.trial import Suggestion, Trial
 
 
@@ -64,8 +66,8 @@ def suggest(
         count: how many runs may start now.
         seed: of the study; the same for each ask.
         next_number: the lowest number a new trial may get; by default one above all `trials`.
-        new_trials: how many new trials there may still be; by default any number. Suggestions of
-            more are left out, so that promotions remain.
+        new_trials: how many new trials there may still be; by default any number. Where the
+            algorithm would begin more, trials go on that have earned it by successive halving.
 
     Returns:
         At most `count`; fewer when all that is left to do waits for running trials, or would be
@@ -88,11 +90,29 @@ def suggest(
             f"parameters: none of the {problem.space.size:.0f} configurations is left to run, "
             f"{len(trials)} trials have had them"
         )
-    if new_trials is None:
-        return suggestions
+    return (
+        suggestions
+        if new_trials is None
+        else _limited(History.of(problem, trials), suggestions, new_trials, first)
+    )
+
+
+def _limited(
+    history: History, suggestions: Sequence[Suggestion], new_trials: int, first: int
+) -> list[Suggestion]:
+    """With promotions in place of new trials beyond the limit, if any are due."""
     new = [s for s in suggestions if s.resume_from is None and s.trial >= first]
-    over = {s.trial for s in new[new_trials:]}
-    return [suggestion for suggestion in suggestions if suggestion.trial not in over]
+    over = {s.trial: s for s in new[new_trials:]}
+    kept = [s for s in suggestions if s.trial not in over]
+    for suggestion in kept:
+        history = history.after(suggestion)
+    for left_out in over.values():
+        promoted = earned(history, left_out.explanation["stage"])
+        if promoted is None:
+            break
+        history = history.after(promoted)
+        kept.append(promoted)
+    return kept
 
 
 def check(problem: Problem) -> None:

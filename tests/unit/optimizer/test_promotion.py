@@ -1,0 +1,56 @@
+"""Who goes on when no new trials may begin."""
+
+from typing import Any
+
+import pytest
+
+from primo_optimizer import Observation, Trial, suggest
+from support.problems import BRANIN_CURRIN
+
+PAPER = {"name": "primo", "settings": {"paper": True}}
+PRIMO = {"name": "primo", "settings": {"initialDesign": 0}}
+RUNGS = (1, 3, 9, 27)
+
+
+def _finished(number: int, *rungs: int) -> Trial:
+    x = (number + 0.5) / 18
+    seen = tuple(
+        Observation(rung, {"branin": x + 1 / rung, "currin": 2 * x + 1 / rung}) for rung in rungs
+    )
+    return Trial(number, {"x": x, "y": 1 - x}, seen, fidelity=rungs[-1])
+
+
+def _promoted(trial: Trial, fidelity: float | None) -> Trial:
+    done = next(i for i, rung in enumerate(RUNGS) if rung == fidelity)
+    return _finished(trial.number, *RUNGS[: done + 1])
+
+
+@pytest.mark.parametrize("algorithm", [{"name": "moasha"}, PRIMO, PAPER], ids=str)
+def test_with_the_last_trial_begun_the_better_ones_still_reach_the_top(
+    algorithm: dict[str, Any],
+) -> None:
+    problem = BRANIN_CURRIN.problem(algorithm=algorithm)
+    trials = {n: _finished(n, 1) for n in range(9)}
+    while suggestions := suggest(problem, list(trials.values()), 2, 0, new_trials=0):
+        for s in suggestions:
+            assert s.resume_from is not None
+            trials[s.trial] = _promoted(trials[s.trial], s.fidelity)
+    reached = [trial.fidelity or 0 for trial in trials.values()]
+    assert sum(fidelity >= 3 for fidelity in reached) >= 3
+    assert trials[0].fidelity >= 9, "the best of the three that reached 3"
+    assert sum(fidelity == 1 for fidelity in reached) >= 1, "not all go on"
+
+
+@pytest.mark.parametrize("name", ["random", "parego", "qlognehvi"])
+def test_what_evaluates_in_full_only_then_has_nothing_to_do(name: str) -> None:
+    problem = BRANIN_CURRIN.problem(algorithm={"name": name})
+    trials = [_finished(n, 27) for n in range(9)]
+    assert suggest(problem, trials, 2, 0, new_trials=0) == []
+
+
+@pytest.mark.parametrize("algorithm", [{"name": "moasha"}, PRIMO], ids=str)
+def test_a_limit_leaves_the_first_new_trials_as_they_are(algorithm: dict[str, Any]) -> None:
+    problem = BRANIN_CURRIN.problem(algorithm=algorithm)
+    trials = [_finished(n, 1) for n in range(2)]
+    free, limited = (suggest(problem, trials, 3, 0, new_trials=n) for n in (None, 1))
+    assert limited == [s for s in free if s.resume_from is None][:1]
