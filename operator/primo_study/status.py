@@ -12,6 +12,7 @@ import numpy as np
 
 from primo_optimizer import Problem
 from primo_optimizer.pareto import hypervolume, non_dominated, reference_point
+from primo_study.ending import Ending, ending
 from primo_study.objects import (
     BestEntry,
     BudgetUsed,
@@ -21,7 +22,6 @@ from primo_study.objects import (
     StudyStatus,
     TrialCounts,
 )
-from primo_study.plan import Ending, ending
 from primo_study.study import STUDY_TRANSITIONS, Study, StudyPhase, TrialPhase, TrialRecord
 
 MAX_FRONT = 50

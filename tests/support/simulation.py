@@ -27,7 +27,8 @@ from primo_operator.cluster import (
     RefusedError,
 )
 from primo_operator.mirror import Key, Kind, Mirror
-from primo_operator.reconcile import Answer, Reconciler
+from primo_operator.ports import Answer
+from primo_operator.reconcile import Reconciler
 from primo_operator.settings import Settings
 from primo_optimizer import SpaceExhaustedError, Suggestion
 from primo_report.wire import Reduced, Summary, format_summary

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from primo_operator.asking import WorkerSuggester
-from primo_operator.reconcile import Answer
+from primo_operator.ports import Answer
 from primo_optimizer import SpaceExhaustedError
 from primo_study.study import Study, TrialPhase
 from support.builders import ended, seen, spec, study, trial

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from primo_study.ending import ending
 from primo_study.plan import (
     START_DEADLINE_S,
     Action,
@@ -18,7 +19,6 @@ from primo_study.plan import (
     Retry,
     Stop,
     decide,
-    ending,
 )
 from primo_study.study import (
     Evidence,

@@ -1,0 +1,132 @@
+"""A trial's runs: opening one, making its Job, finding out what became of it, ending it.
+
+A run is written to its trial before its Job is created: a Job name is never used twice.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from primo_operator import manifests, names
+from primo_operator.cluster import AlreadyExistsError, RefusedError
+from primo_operator.memory import Refusal
+from primo_operator.mirror import Key, Kind
+from primo_operator.writing import Writer
+from primo_optimizer import Suggestion
+from primo_study import record
+from primo_study.study import JobState, Outcome, Reason, Study, TrialRecord, Waiting
+
+log = logging.getLogger(__name__)
+
+# A refused create is tried again after 30 s, then twice as long each time, up to 5 minutes.
+REFUSED_RETRY_S = 30.0
+REFUSED_RETRY_MAX_S = 300.0
+# 400 and 422 speak of the object itself; other refusals (quota, admission) may be lifted.
+ABOUT_THE_OBJECT = (400, 413, 422)
+
+
+@dataclass(slots=True)
+class Runs:
+    """Each method does one thing, and says whether the next pass may see something new."""
+
+    writer: Writer
+
+    async def start(self, key: Key, study: Study, suggestion: Suggestion) -> bool:
+        """A new trial and its first Job; False if the number was taken already."""
+        writer = self.writer
+        manifest = manifests.trial_object(study, suggestion)
+        try:
+            made = await writer.cluster.create_trial(manifest)
+        except AlreadyExistsError:
+            # An earlier pass got this far and then died, or our view lags: its object holds.
+            name = manifest["metadata"]["name"]
+            if existing := await writer.cluster.get_trial(study.namespace, name):
+                writer.mirror.absorb(Kind.TRIAL, existing)
+            writer.memories[key].synced_at = None
+            return False
+        writer.mirror.absorb(Kind.TRIAL, made)
+        job = names.job(made["metadata"]["name"], 0, 0)
+        writer.memories[key].jobs[job] = JobState.UNMADE
+        log.info("trial created", extra={"study": study.name, "trial": suggestion.trial})
+        grown = writer.observe(key)
+        trial = grown and next((t for t in grown.trials if t.number == suggestion.trial), None)
+        if grown and trial:
+            await self.launch(key, grown, trial)
+        return True
+
+    async def promote(
+        self, key: Key, study: Study, trial: TrialRecord, suggestion: Suggestion
+    ) -> bool:
+        job = names.job(trial.name, trial.run.rung + 1, 0)
+        opened = record.promoted(trial, job, suggestion.fidelity, suggestion.resume_from)
+        log.info("trial promoted", extra={"study": study.name, "trial": trial.number})
+        return await self._open(key, study, trial, opened)
+
+    async def retry(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+        job = names.job(trial.name, trial.run.rung, trial.run.attempt + 1)
+        return await self._open(key, study, trial, record.attempt(trial, job))
+
+    async def _open(self, key: Key, study: Study, trial: TrialRecord, opened: TrialRecord) -> bool:
+        await self.writer.trial(key, trial, opened)
+        self.writer.memories[key].jobs[opened.run.job] = JobState.UNMADE
+        await self.launch(key, study, opened)
+        return True
+
+    async def launch(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+        """Create the Job of an open run that is known never to have been made."""
+        writer, memory, name = self.writer, self.writer.memories[key], trial.run.job
+        refusal = memory.refusals.get(name)
+        if refusal and writer.clock.now() < refusal.retry_at:
+            return False
+        uid = writer.trial_object(key, trial)["metadata"]["uid"]
+        manifest = manifests.job(study, trial, uid, writer.settings)
+        # From here on it may exist: if no answer comes, the next pass looks.
+        memory.jobs.pop(name, None)
+        try:
+            job = await writer.cluster.create_job(manifest)
+        except AlreadyExistsError:
+            return True
+        except RefusedError as error:
+            memory.jobs[name] = JobState.UNMADE
+            memory.refusals[name] = self._refusal(error, refusal)
+            return True
+        memory.refusals.pop(name, None)
+        writer.mirror.absorb(Kind.JOB, job)
+        return True
+
+    async def look(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+        """Ask the API server itself for the Job of an open run."""
+        job = await self.writer.cluster.get_job(study.namespace, trial.run.job)
+        if job is None:
+            self.writer.memories[key].jobs[trial.run.job] = JobState.GONE
+        else:
+            self.writer.mirror.absorb(Kind.JOB, job)
+            uid = self.writer.trial_object(key, trial)["metadata"]["uid"]
+            if all(o["uid"] != uid for o in job["metadata"].get("ownerReferences") or ()):
+                self._name_taken(key, trial)
+        return True
+
+    async def stop(self, key: Key, study: Study, trial: TrialRecord, message: str) -> bool:
+        """End a trial for good."""
+        if trial.run.open and trial.evidence.job is not JobState.UNMADE:
+            await self.writer.cluster.delete_job(study.namespace, trial.run.job)
+        stopped = record.stopped(trial, message, self.writer.stamp())
+        return await self.writer.trial(key, trial, stopped)
+
+    def _refusal(self, error: RefusedError, before: Refusal | None) -> Refusal:
+        count = before.count + 1 if before else 1
+        wait_s = min(REFUSED_RETRY_S * 2 ** (count - 1), REFUSED_RETRY_MAX_S)
+        reason = "QuotaExceeded" if "exceeded quota" in error.message else "CreateRefused"
+        final = None
+        if error.status in ABOUT_THE_OBJECT:
+            final = Outcome(Reason.START_FAILED, error.message)
+        retry_at = self.writer.clock.now() + wait_s
+        return Refusal(Waiting(reason, error.message, endless=False), retry_at, final, count)
+
+    def _name_taken(self, key: Key, trial: TrialRecord) -> None:
+        """A Job of this name is not ours: never adopted, never deleted."""
+        message = f"a Job named {trial.run.job} exists that does not belong to this trial"
+        waiting = Waiting("NameTaken", message, endless=False)
+        memory = self.writer.memories[key]
+        memory.jobs[trial.run.job] = JobState.UNMADE
+        retry_at = self.writer.clock.now() + REFUSED_RETRY_S
+        memory.refusals[trial.run.job] = Refusal(waiting, retry_at)
