@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from primo_operator import names
@@ -23,15 +22,11 @@ from primo_study.study import (
     TrialPhase,
     TrialRecord,
     Waiting,
+    epoch,
 )
 
 # A Job this long without a pod is asked for the Events that say why.
 PODLESS_AFTER_S = 30.0
-
-
-def epoch(stamp: str) -> float:
-    """RFC 3339 text in seconds since the epoch."""
-    return datetime.fromisoformat(stamp).timestamp()
 
 
 def observe(family: Family, memory: Memory) -> Study | None:

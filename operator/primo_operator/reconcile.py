@@ -33,6 +33,7 @@ from primo_study.plan import (
     RemoveJob,
     Retry,
     Stop,
+    Suspend,
     decide,
     room,
 )
@@ -165,6 +166,8 @@ class Reconciler:
                     return await self._runs.launch(key, study, trial)
                 case Retry(trial):
                     return await self._runs.retry(key, study, trial)
+                case Suspend(trial):
+                    return await self._runs.suspend(key, study, trial)
                 case Stop(trial, message):
                     return await self._runs.stop(key, study, trial, message)
                 case RemoveJob(job):

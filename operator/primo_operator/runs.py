@@ -105,6 +105,18 @@ class Runs:
                 self._name_taken(key, trial)
         return True
 
+    async def suspend(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+        """Take back a run before its pod starts.
+
+        First written, then deleted: after a crash between the two the Job is one of no open run,
+        and is removed as such. The other way round the run would be taken for lost.
+        """
+        suspended = record.suspended(trial, self.writer.stamp())
+        await self.writer.trial(key, trial, suspended)
+        if trial.evidence.job is JobState.PRESENT:
+            await self.writer.cluster.delete_job(study.namespace, trial.run.job)
+        return True
+
     async def stop(self, key: Key, study: Study, trial: TrialRecord, message: str) -> bool:
         """End a trial for good."""
         if trial.run.open and trial.evidence.job is not JobState.UNMADE:

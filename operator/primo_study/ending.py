@@ -1,8 +1,6 @@
 """How a study ends, and why: by its budget, its targets, an exhausted space, or its failures."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from primo_study.study import Reason, Study, StudyPhase, TrialPhase, TrialRecord
 
@@ -49,8 +47,7 @@ def ending(study: Study, now: float) -> Ending | None:
 
 def _as_written(study: Study, phase: StudyPhase) -> Ending:
     kind = phase.value
-    conditions: Sequence[Mapping[str, Any]] = study.status.get("conditions") or ()
-    written = next((c for c in conditions if c["type"] == kind), {})
+    written = study.condition(kind) or {}
     return Ending(phase, written.get("reason", kind), written.get("message", ""), terminate=True)
 
 
@@ -115,7 +112,7 @@ def _spent(study: Study, now: float) -> Ending | None:
     spent = None
     if budget.full_evaluations is not None and study.full_evaluations() >= budget.full_evaluations:
         spent = f"{study.full_evaluations():g} full evaluations of {budget.full_evaluations:g}"
-    elif study.spec.duration_s is not None and now >= study.created_at + study.spec.duration_s:
+    elif study.spec.duration_s is not None and study.active_s(now) >= study.spec.duration_s:
         spent = f"the time of {budget.duration}"
     elif (
         budget.trials is not None

@@ -177,6 +177,11 @@ class StudyStatus(Model):
     best: dict[str, BestEntry] | None = Field(None, description="By objective.")
     budget_used: BudgetUsed | None = Field(None, description="What has been spent.")
     optimizer: OptimizerStatus | None = Field(None, description="How far the search is.")
+    suspended_seconds: Int | None = Field(
+        None,
+        description="For how long it has been suspended, up to when it last went on. It does not "
+        "count in budget.duration.",
+    )
     completion_time: Time | None = Field(None, description="When the study ended.")
     selector: Annotated[str, Field(max_length=256)] | None = Field(
         None, description="Label selector of its pods, for kubectl scale."

@@ -71,6 +71,13 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspend:
+    """Take back a trial's open run, whose pod has not started; it is run again later."""
+
+    trial: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End a trial for good: delete the Job of its open run, if there is one, and write it down."""
 
@@ -106,6 +113,7 @@ Action = (
     | Look
     | Launch
     | Retry
+    | Suspend
     | Stop
     | RemoveJob
     | Ask
@@ -148,7 +156,7 @@ def decide(study: Study, now: float) -> Plan:
     ask = room(study, end)
     if ask and not any(isinstance(action, Record) for action in actions):
         actions.append(ask)
-    return Plan(tuple(actions), _wake_at(study, end))
+    return Plan(tuple(actions), _wake_at(study, end, now))
 
 
 def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float) -> list[Action]:
@@ -161,6 +169,8 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
         return [Record(trial, evidence.outcome)]
     if end and (end.terminate or evidence.job is JobState.UNMADE):
         return [Stop(trial, end.message)]
+    if _to_suspend(study, trial):
+        return [Suspend(trial)]
     match evidence.job:
         case JobState.UNSEEN:
             return [Look(trial)]
@@ -178,6 +188,14 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
             if evidence.running and trial.phase is TrialPhase.QUEUED:
                 return [NoteStarted(trial)]
             return _note(trial)
+
+
+def _to_suspend(study: Study, trial: TrialRecord) -> bool:
+    """A queued run costs nothing yet; one whose script runs may end, so that nothing is lost."""
+    assert study.spec
+    queued = trial.phase is TrialPhase.QUEUED and not trial.evidence.running
+    known = trial.evidence.job in (JobState.PRESENT, JobState.UNMADE)
+    return bool(study.spec.suspend) and queued and known
 
 
 def _note(trial: TrialRecord) -> list[Action]:
@@ -218,9 +236,9 @@ def room(study: Study, end: Ending | None) -> Ask | None:
     return Ask(count, new_trials) if count > 0 and (new_trials > 0 or promotable) else None
 
 
-def _wake_at(study: Study, end: Ending | None) -> float | None:
+def _wake_at(study: Study, end: Ending | None, now: float) -> float | None:
     assert study.spec
     times = [deadline for t in study.trials if t.unfinished and (deadline := _deadline(t))]
-    if study.spec.duration_s is not None and end is None:
-        times.append(study.created_at + study.spec.duration_s)
+    if study.spec.duration_s is not None and end is None and study.suspended_since is None:
+        times.append(study.created_at + study.spec.duration_s + study.suspended_s(now))
     return min(times, default=None)

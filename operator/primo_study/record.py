@@ -5,6 +5,7 @@ The phase changes along `TRIAL_TRANSITIONS` only; observations and finished runs
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from primo_study.objects import ObservationStatus, RunStatus, TrialStatus
@@ -22,6 +23,7 @@ from primo_study.study import (
 
 MAX_MESSAGE = 1024
 MAX_SUMMARY = 256
+MAX_RUNS = 64  # of one trial, in its status
 
 
 def started(trial: TrialRecord, now: str) -> TrialRecord:
@@ -83,11 +85,21 @@ def stopped(trial: TrialRecord, message: str, now: str) -> TrialRecord:
     return _moved(trial, TrialPhase.STOPPED, run, Reason.STOPPED.value, _short(message))
 
 
+def suspended(trial: TrialRecord, now: str) -> TrialRecord:
+    """Its open run is taken back before its pod has started; `attempt` opens the next."""
+    message = "the study was suspended before this run had started"
+    reason = Reason.SUSPENDED.value
+    run = replace(trial.run, finished_at=now, reason=reason, message=message)
+    return _moved(trial, TrialPhase.QUEUED, run, reason, message)
+
+
 def attempt(trial: TrialRecord, job: str) -> TrialRecord:
     """The current rung is run again, by a Job of this name."""
     last = trial.run
     run = Run(job, last.rung, last.attempt + 1, last.fidelity, last.resume_from)
-    grown = replace(trial, runs=(*trial.runs, run))
+    grown = replace(trial, runs=_with(trial.runs, run))
+    if last.reason == Reason.SUSPENDED:
+        return _moved(grown, TrialPhase.QUEUED, run, None, None)
     return _moved(grown, TrialPhase.QUEUED, run, trial.reason, trial.message)
 
 
@@ -96,8 +108,20 @@ def promoted(
 ) -> TrialRecord:
     """A paused trial goes on to a higher fidelity, by a Job of this name."""
     run = Run(job, trial.run.rung + 1, 0, fidelity, resume_from)
-    grown = replace(trial, runs=(*trial.runs, run))
+    grown = replace(trial, runs=_with(trial.runs, run))
     return _moved(grown, TrialPhase.QUEUED, run, None, None)
+
+
+def _with(runs: tuple[Run, ...], run: Run) -> tuple[Run, ...]:
+    """One run more; when there are too many, the oldest that another attempt followed is left out.
+
+    So each rung keeps its last attempt, which says what has been spent on it.
+    """
+    grown = (*runs, run)
+    if len(grown) <= MAX_RUNS:
+        return grown
+    oldest = next(i for i, (a, b) in enumerate(pairwise(grown)) if a.rung == b.rung)
+    return grown[:oldest] + grown[oldest + 1 :]
 
 
 def _moved(

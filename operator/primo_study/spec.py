@@ -234,7 +234,9 @@ class Budget(Model):
         None, description="With more failed trials than this, the study fails."
     )
     duration: Duration | None = Field(
-        None, description="Wall-clock time from the study's creation, such as 90m or 6h."
+        None,
+        description="Time from the study's creation, such as 90m or 6h, without the time for which "
+        "it is suspended.",
     )
 
 
@@ -414,7 +416,9 @@ class StudySpec(Model):
         description="How many runs may be unfinished at once, queued ones included. Default: 1.",
     )
     suspend: bool | None = Field(
-        None, description="Start nothing new; what runs may end. Default: false."
+        None,
+        description="Start nothing: runs that still wait for their pod are taken back, and start "
+        "anew when this is false again; runs under way may end. Default: false.",
     )
     on_complete: Literal["Drain", "Terminate"] | None = Field(
         None,

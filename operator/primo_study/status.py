@@ -57,6 +57,7 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         progress=_progress(study, done),
         budget_used=BudgetUsed(trials=study.next_number, full_evaluations=study.full_evaluations()),
         optimizer=_optimizer(study),
+        suspended_seconds=_suspended_seconds(study, phase, now),
         completion_time=(study.status.get("completionTime") or stamp) if finished else None,
         selector=selector,
         **_results(study),
@@ -77,10 +78,17 @@ def _wanted_phase(study: Study, end: Ending | None, before: StudyPhase) -> Study
     if study.spec and study.spec.suspend:
         return StudyPhase.SUSPENDED
     if not study.trials and not study.next_number:
-        return before if before is StudyPhase.SUSPENDED else StudyPhase.PENDING
+        return StudyPhase.PENDING
     if before is StudyPhase.OPTIMIZING or _stage(study) == StudyPhase.OPTIMIZING:
         return StudyPhase.OPTIMIZING
     return StudyPhase.INITIAL_DESIGN
+
+
+def _suspended_seconds(study: Study, phase: StudyPhase, now: float) -> int | None:
+    """Counted when the study leaves Suspended, since a status does not change by time passing."""
+    if study.suspended_since is None or phase is StudyPhase.SUSPENDED:
+        return study.status.get("suspendedSeconds")
+    return round(study.suspended_s(now))
 
 
 def _stage(study: Study) -> str | None:
@@ -176,11 +184,9 @@ def _conditions(
         _suspended(study, phase),
         _degraded(study),
     ]
-    conditions: Sequence[Mapping[str, Any]] = study.status.get("conditions") or ()
-    before = {c["type"]: c for c in conditions}
     result = []
     for kind, status, reason, message in (w for w in wanted if w):
-        old = before.get(kind)
+        old = study.condition(kind)
         if old is None and status == "False" and kind in ("Suspended", "Degraded"):
             continue  # not said before it has been true for once
         unchanged = old is not None and old["status"] == status
@@ -201,8 +207,11 @@ Said = tuple[str, str, str, str]
 
 
 def _template(study: Study) -> Said | None:
-    if study.spec is None or not study.template.checked:
+    if study.spec is None:
         return None
+    if not study.template.checked:  # what was said of an earlier spec stands until it is
+        old = study.condition("TemplateValid")
+        return (old["type"], old["status"], old["reason"], old["message"]) if old else None
     if study.template.problem:
         return ("TemplateValid", "False", "Refused", study.template.problem)
     return ("TemplateValid", "True", "DryRunSucceeded", "the API server takes Job and pod")
@@ -230,7 +239,7 @@ def _finished(kind: StudyPhase, phase: StudyPhase, end: Ending | None) -> Said:
 
 def _suspended(study: Study, phase: StudyPhase) -> Said:
     if phase is StudyPhase.SUSPENDED:
-        left = f"; {study.unfinished} runs under way" if study.unfinished else ""
+        left = f"; runs that may end: {study.under_way}" if study.under_way else ""
         return ("Suspended", "True", "Suspended", f"spec.suspend is true{left}")
     return ("Suspended", "False", "NotSuspended", "")
 

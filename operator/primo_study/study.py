@@ -4,8 +4,9 @@ A trial's record (its runs and observations) is what has been written to its obj
 beside it is what the cluster shows now and nobody has written down yet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -74,19 +75,14 @@ STUDY_TRANSITIONS: Mapping[StudyPhase, frozenset[StudyPhase]] = {
         {StudyPhase.SUSPENDED, StudyPhase.COMPLETED, StudyPhase.FAILED}
     ),
     StudyPhase.SUSPENDED: frozenset(StudyPhase) - {StudyPhase.SUSPENDED},
-    StudyPhase.COMPLETED: frozenset(
-        {StudyPhase.INITIAL_DESIGN, StudyPhase.OPTIMIZING, StudyPhase.SUSPENDED, StudyPhase.FAILED}
-    ),
-    StudyPhase.FAILED: frozenset(
-        {
-            StudyPhase.PENDING,
-            StudyPhase.INITIAL_DESIGN,
-            StudyPhase.OPTIMIZING,
-            StudyPhase.SUSPENDED,
-            StudyPhase.COMPLETED,
-        }
-    ),
+    StudyPhase.COMPLETED: frozenset(StudyPhase) - {StudyPhase.COMPLETED},
+    StudyPhase.FAILED: frozenset(StudyPhase) - {StudyPhase.FAILED},
 }
+
+
+def epoch(stamp: str) -> float:
+    """RFC 3339 text in seconds since the epoch."""
+    return datetime.fromisoformat(stamp).timestamp()
 
 
 class Reason(StrEnum):
@@ -102,6 +98,7 @@ class Reason(StrEnum):
     START_FAILED = "StartFailed"  # it waited too long to start
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     STOPPED = "Stopped"
+    SUSPENDED = "Suspended"  # taken back before its pod had started; it runs when the study does
 
 
 # Reasons that another attempt may cure and that are the script's own doing.
@@ -287,6 +284,11 @@ class Study:
     degraded: str = ""
     deleting: bool = False
 
+    def condition(self, kind: str) -> Mapping[str, Any] | None:
+        """As last written."""
+        conditions: Sequence[Mapping[str, Any]] = self.status.get("conditions") or ()
+        return next((c for c in conditions if c["type"] == kind), None)
+
     @property
     def next_number(self) -> int:
         """The lowest number a new trial may get: also those of deleted trials are used up."""
@@ -297,6 +299,28 @@ class Study:
     def unfinished(self) -> int:
         """Runs that hold a slot: queued ones too."""
         return sum(trial.unfinished for trial in self.trials)
+
+    @property
+    def under_way(self) -> int:
+        """Runs that have a Job, or are about to: those of a suspended study may have none."""
+        return sum(trial.unfinished and trial.run.open for trial in self.trials)
+
+    @property
+    def suspended_since(self) -> float | None:
+        """When its phase became Suspended, in seconds since the epoch; None if it is not."""
+        said = self.condition("Suspended")
+        holds = said is not None and said["status"] == "True"
+        return epoch(said["lastTransitionTime"]) if said and holds else None
+
+    def suspended_s(self, now: float) -> float:
+        """For how long it has been suspended since its creation, as its status tells."""
+        before = float(self.status.get("suspendedSeconds") or 0)
+        since = self.suspended_since
+        return before + (max(now - since, 0.0) if since is not None else 0.0)
+
+    def active_s(self, now: float) -> float:
+        """Time since its creation, without the time for which it was suspended."""
+        return now - self.created_at - self.suspended_s(now)
 
     @property
     def full_fidelity(self) -> float | None:

@@ -13,6 +13,7 @@ SMALL = {
     "one run": Scenario(trials=1, parallelism=1, rungs=1),
     "two rungs": Scenario(trials=3, parallelism=2, rungs=2),
     "a failing trial": Scenario(trials=3, parallelism=3, rungs=1, fails=1),
+    "suspended on its way": Scenario(trials=3, parallelism=3, rungs=2, suspend_at_s=4.0),
 }
 
 

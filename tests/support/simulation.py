@@ -65,6 +65,7 @@ class Scenario:
         fails: trials whose number leaves this remainder mod 5 fail; None: none does.
         drop, delay_s: watch events that never arrive, and how late the others are.
         delete_job, delete_trial: of 100 steps of a user's.
+        suspend_at_s: the study is suspended then, for a minute.
         calm_after_s: faults stop then.
     """
 
@@ -80,8 +81,12 @@ class Scenario:
     delay_s: float = 0.1
     delete_job: float = 0.0
     delete_trial: float = 0.0
-    suspend: bool = False
+    suspend_at_s: float | None = None
     calm_after_s: float = 400.0
+
+    @property
+    def faulty(self) -> bool:
+        return any((self.refuse, self.lose, self.crash, self.drop))
 
     @classmethod
     def drawn(cls, seed: int) -> "Scenario":
@@ -104,7 +109,7 @@ class Scenario:
             delay_s=float(rng.choice([0.01, 0.5, 5.0])),
             delete_job=on(3.0),
             delete_trial=on(1.0),
-            suspend=bool(rng.random() < 0.3),
+            suspend_at_s=float(rng.uniform(1, 60)) if rng.random() < 0.3 else None,
         )
 
 
@@ -450,9 +455,10 @@ class World:
         self._due = self.now
         self._boot()
         self.api.create(Kind.STUDY, self._study_object())
-        if scenario.suspend:
-            self.after(30.0, lambda: self._suspend(True))
-            self.after(90.0, lambda: self._suspend(False))
+        if scenario.suspend_at_s is not None:
+            self.after(scenario.suspend_at_s, lambda: self._suspend(True))
+            self.after(scenario.suspend_at_s + 55.0, self._check_suspended)
+            self.after(scenario.suspend_at_s + 60.0, lambda: self._suspend(False))
         self.after(3.0, self._user)
 
     @property
@@ -720,6 +726,14 @@ class World:
 
         if self._phase() not in ("Completed", "Failed"):
             self.api.edit(Kind.STUDY, STUDY, edited)
+
+    def _check_suspended(self) -> None:
+        """Without faults, a minute is enough: what ran has ended, and nothing waits for a pod."""
+        if self.scenario.faulty or self.fault_at or self._phase() != "Suspended":
+            return
+        for name, job in self.api.objects[Kind.JOB].items():
+            if not (job.get("status") or {}).get("conditions"):
+                raise ViolationError(f"suspended for 55 s, and Job {name} has not ended")
 
     def _study_object(self) -> Object:
         return {

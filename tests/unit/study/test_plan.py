@@ -18,6 +18,7 @@ from primo_study.plan import (
     RemoveJob,
     Retry,
     Stop,
+    Suspend,
     decide,
 )
 from primo_study.study import (
@@ -28,6 +29,7 @@ from primo_study.study import (
     Study,
     Template,
     TrialPhase,
+    TrialRecord,
     Waiting,
 )
 from support.builders import CREATED, ended, run, seen, spec, study, trial
@@ -131,6 +133,75 @@ def test_decide(found: Study, expected: list[type[Action]]) -> None:
 def test_a_run_that_does_not_start(waiting: Waiting, expected: list[type[Action]]) -> None:
     found = study(trial(0, evidence=there(waiting=waiting)), trial(1))
     assert kinds(found, CREATED + START_DEADLINE_S) == expected
+
+
+SUSPENDED = spec(suspend=True)
+TAKEN_BACK = ended(reason="Suspended")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(trial(0), [Suspend], id="a queued run is taken back"),
+        pytest.param(
+            trial(0, evidence=there(waiting=NO_GPU)), [Suspend], id="whatever it waits for"
+        ),
+        pytest.param(
+            trial(0, job=JobState.UNMADE), [Suspend], id="and one whose Job has not been made"
+        ),
+        pytest.param(
+            trial(0, job=JobState.UNSEEN), [Look], id="one that may run is looked at first"
+        ),
+        pytest.param(
+            trial(0, evidence=there(running=True)), [NoteStarted], id="one that runs may end"
+        ),
+        pytest.param(trial(0, PHASE.RUNNING), [], id="seen or not"),
+        pytest.param(
+            trial(0, PHASE.RUNNING, evidence=there(outcome=OOPS)), [Record], id="its end counts"
+        ),
+        pytest.param(trial(0, PHASE.QUEUED, TAKEN_BACK), [], id="nothing is started"),
+        pytest.param(
+            trial(0, PHASE.QUEUED, ended(reason="Lost")), [], id="a lost run waits with the study"
+        ),
+    ],
+)
+def test_a_suspended_study(found: TrialRecord, expected: list[type[Action]]) -> None:
+    assert kinds(study(found, spec=SUSPENDED)) == expected
+
+
+def test_what_was_taken_back_runs_when_the_study_goes_on() -> None:
+    assert kinds(study(trial(0, PHASE.QUEUED, TAKEN_BACK), trial(1))) == [Retry]
+
+
+def suspended_since(since: str, seconds: int = 0) -> dict[str, Any]:
+    condition = {"type": "Suspended", "status": "True", "lastTransitionTime": since}
+    return {"phase": "Suspended", "conditions": [condition], "suspendedSeconds": seconds}
+
+
+@pytest.mark.parametrize(
+    ("status", "now", "over"),
+    [
+        pytest.param({}, CREATED + 60, True, id="the time is over"),
+        pytest.param(
+            {"suspendedSeconds": 30}, CREATED + 60, False, id="it was suspended for half of it"
+        ),
+        pytest.param({"suspendedSeconds": 30}, CREATED + 90, True, id="and then is over too"),
+        pytest.param(
+            suspended_since("2027-01-15T08:00:30Z"), CREATED + 9999, False, id="time stands still"
+        ),
+        pytest.param(
+            suspended_since("2027-01-15T08:02:00Z", 30),
+            CREATED + 120,
+            True,
+            id="it was over before",
+        ),
+    ],
+)
+def test_the_time_budget_does_not_count_suspension(
+    status: dict[str, Any], now: float, over: bool
+) -> None:
+    found = study(spec=spec(budget={"duration": "1m"}), status=status)
+    assert (ending(found, now) is not None) == over
 
 
 def test_the_deadline_wakes_us() -> None:

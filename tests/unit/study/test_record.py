@@ -119,3 +119,22 @@ def test_long_words_of_a_pod_are_cut() -> None:
 def test_all_outcomes_lead_somewhere() -> None:
     for reason, phase in itertools.product(Reason, (TrialPhase.QUEUED, TrialPhase.RUNNING)):
         assert end(trial(0, phase), Outcome(reason)).phase in TRIAL_TRANSITIONS[phase] | {phase}
+
+
+def test_a_run_taken_back_costs_no_retry_and_leaves_no_reason() -> None:
+    waits = record.suspended(trial(0, TrialPhase.QUEUED, run(1)), NOW)
+    assert (waits.phase, waits.reason, waits.run.open) == (TrialPhase.QUEUED, "Suspended", False)
+    again = record.attempt(waits, "next")
+    assert (again.run.rung, again.run.attempt, again.reason) == (1, 1, None)
+    lost = end(again, Outcome(Reason.LOST), lost=1)
+    assert lost.phase is TrialPhase.QUEUED
+
+
+def test_a_trial_keeps_64_runs_and_the_last_of_each_rung() -> None:
+    found = trial(0, TrialPhase.QUEUED, ended(0), ended(1, 0, "Lost"))
+    for _ in range(100):
+        found = record.attempt(record.suspended(found, NOW), "next")
+    assert len(found.runs) == record.MAX_RUNS
+    assert [r.rung for r in found.runs[:2]] == [0, 1]
+    assert found.run.attempt == 100
+    assert record.status(found)["runs"]
