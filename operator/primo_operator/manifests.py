@@ -62,6 +62,7 @@ def job(study: Study, trial: TrialRecord, trial_uid: str, settings: Settings) ->
         names.TRIAL_LABEL: str(trial.number),
         names.RUNG_LABEL: str(run.rung),
         names.ATTEMPT_LABEL: str(run.attempt),
+        names.TEMPLATE_LABEL: study.spec.template_hash,
         names.COMPONENT_LABEL: names.COMPONENT,
         names.MANAGED_BY_LABEL: names.MANAGER,
     }

@@ -9,7 +9,6 @@ from primo_operator.cluster import Object
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Family
 from primo_operator.pods import lingers, main_started, outcome, waiting
-from primo_operator.templates import template_mistakes
 from primo_optimizer import InvalidSpecError
 from primo_study.spec import StudySpec, parse
 from primo_study.study import (
@@ -101,11 +100,9 @@ def _with_vain(study: Study, memory: Memory) -> Study:
 
 def _spec(obj: Object) -> tuple[StudySpec | None, tuple[str, ...]]:
     try:
-        spec = parse(obj["spec"])
+        return parse(obj["spec"]), ()
     except InvalidSpecError as error:
         return None, error.problems
-    mistakes = tuple(template_mistakes(spec))
-    return (None, mistakes) if mistakes else (spec, ())
 
 
 def _owners(obj: Object) -> set[str]:
@@ -178,6 +175,7 @@ def _run(run: Mapping[str, Any]) -> Run:
         finished_at=run.get("finishedAt"),
         reason=run.get("reason"),
         message=run.get("message"),
+        template=run.get("template"),
     )
 
 
@@ -227,7 +225,15 @@ def _evidence(
         or outcome(pod, gone, job, state is JobState.GONE, run, spec),
         since=epoch((pod or job)["metadata"]["creationTimestamp"]) if job else None,
         lingering=lingering,
+        template=_template(job, state, spec),
     )
+
+
+def _template(job: Object | None, state: JobState, spec: StudySpec) -> str | None:
+    """The Job says it; one that the API server refuses to make is of the template as it is now."""
+    if job:
+        return (job["metadata"].get("labels") or {}).get(names.TEMPLATE_LABEL)
+    return spec.template_hash if state is JobState.UNMADE else None
 
 
 def _waiting(

@@ -17,6 +17,7 @@ from primo_operator.observe import podless_at, prune
 from primo_operator.ports import Answer, Clock, Suggester
 from primo_operator.runs import ABOUT_THE_OBJECT, REFUSED_RETRY_S, Runs
 from primo_operator.settings import Settings
+from primo_operator.templates import template_mistakes
 from primo_operator.writing import Writer
 from primo_optimizer import SpaceExhaustedError
 from primo_study import record
@@ -184,19 +185,24 @@ class Reconciler:
 
     async def _check_template(self, key: Key, study: Study) -> bool:
         memory = self.memories[key]
+        memory.template = await self._said_of_template(study)
+        memory.template_generation = study.generation
+        memory.template_retry_at = self.clock.now() + REFUSED_RETRY_S
+        return True
+
+    async def _said_of_template(self, study: Study) -> Template:
+        assert study.spec
+        if mistakes := template_mistakes(study.spec):
+            return Template(True, "; ".join(mistakes), fatal=True)
         job = manifests.probe_job(study, self.settings)
-        template = Template(checked=True)
         try:
             await self.cluster.create_job(job, dry_run=True)
             await self.cluster.dry_run_pod(manifests.probe_pod(job))
         except AlreadyExistsError:
             pass
         except RefusedError as error:
-            words = _in_template(error.message)
-            template = Template(True, words, fatal=error.status in ABOUT_THE_OBJECT)
-            memory.template_retry_at = self.clock.now() + REFUSED_RETRY_S
-        memory.template, memory.template_generation = template, study.generation
-        return True
+            return Template(True, _in_template(error.message), error.status in ABOUT_THE_OBJECT)
+        return Template(checked=True)
 
     async def _record(self, key: Key, study: Study, trial: TrialRecord, outcome: Outcome) -> bool:
         assert study.spec

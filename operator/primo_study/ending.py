@@ -57,8 +57,10 @@ def _terminate(study: Study) -> bool:
 
 
 def _refused(study: Study) -> Ending | None:
-    if study.template.fatal:
-        return Ending(StudyPhase.FAILED, "InvalidTemplate", study.template.problem, terminate=True)
+    assert study.spec
+    if study.template.fatal and not study.spec.suspend:  # while suspended it can be corrected
+        message = study.template.problem
+        return Ending(StudyPhase.FAILED, "InvalidTemplate", message, _terminate(study))
     return None
 
 
@@ -70,7 +72,11 @@ def _hopeless(study: Study) -> Ending | None:
         message = f"{len(failed)} trials failed, budget.failedTrials allows {limit}"
         message += f"; the latest: {_why(failed[-1])}"
         return Ending(StudyPhase.FAILED, "TooManyFailures", message, _terminate(study))
-    if any(trial.observations for trial in study.trials) or not failed:
+    # What an earlier template did says nothing about this one.
+    ours = (None, study.spec.template_hash)
+    failed = [trial for trial in failed if trial.run.template in ours]
+    runs = (run for trial in study.trials for run in trial.runs if run.template in ours)
+    if not failed or any(run.reason == Reason.COMPLETED for run in runs):
         return None
     reasons = {trial.reason for trial in failed}
     alike = len(reasons) == 1 and reasons <= {Reason.START_FAILED, Reason.METRICS_UNAVAILABLE}

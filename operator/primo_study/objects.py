@@ -50,6 +50,11 @@ class RunStatus(Model):
     attempt: Annotated[Int, Field(ge=0)] = Field(description="From 0, on each rung.")
     fidelity: float | None = Field(None, description="To be reached, in the study's unit.")
     resume_from: float | None = Field(None, description="Reached by an earlier run.")
+    template: Annotated[str, Field(max_length=63)] | None = Field(
+        None,
+        description="Hash of the study's trialTemplate as its Job was made from it; also the "
+        "Job's label primo.dev/template.",
+    )
     started_at: Time | None = Field(None, description="When its pod was first seen running.")
     finished_at: Time | None = Field(None, description="When its end was recorded.")
     reason: Annotated[str, Field(max_length=64)] | None = Field(

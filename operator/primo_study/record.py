@@ -28,7 +28,8 @@ MAX_RUNS = 64  # of one trial, in its status
 
 def started(trial: TrialRecord, now: str) -> TrialRecord:
     """The pod of the open run was seen running."""
-    run = replace(trial.run, started_at=trial.run.started_at or now, reason=None, message=None)
+    run = _known(trial)
+    run = replace(run, started_at=run.started_at or now, reason=None, message=None)
     return _moved(trial, TrialPhase.RUNNING, run, None, None)
 
 
@@ -55,7 +56,7 @@ def ended(
     """
     message = _short(outcome.message)
     reason = outcome.reason.value
-    run = replace(trial.run, finished_at=now, reason=reason, message=message or None)
+    run = replace(_known(trial), finished_at=now, reason=reason, message=message or None)
     closed = replace(trial, runs=(*trial.runs[:-1], run))
     match outcome.reason:
         case Reason.COMPLETED:
@@ -81,6 +82,7 @@ def stopped(trial: TrialRecord, message: str, now: str) -> TrialRecord:
     """It gets no further runs."""
     run = trial.run
     if run.open:
+        run = _known(trial)
         run = replace(run, finished_at=now, reason=Reason.STOPPED.value, message=_short(message))
     return _moved(trial, TrialPhase.STOPPED, run, Reason.STOPPED.value, _short(message))
 
@@ -110,6 +112,12 @@ def promoted(
     run = Run(job, trial.run.rung + 1, 0, fidelity, resume_from)
     grown = replace(trial, runs=_with(trial.runs, run))
     return _moved(grown, TrialPhase.QUEUED, run, None, None)
+
+
+def _known(trial: TrialRecord) -> Run:
+    """The open run with what its Job and pod tell; what was written before stands."""
+    run, evidence = trial.run, trial.evidence
+    return replace(run, template=run.template or evidence.template)
 
 
 def _with(runs: tuple[Run, ...], run: Run) -> tuple[Run, ...]:
@@ -145,6 +153,7 @@ def status(trial: TrialRecord) -> dict[str, Any]:
             finished_at=run.finished_at,
             reason=run.reason,
             message=run.message,
+            template=run.template,
         )
         for run in trial.runs
     )

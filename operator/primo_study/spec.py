@@ -5,6 +5,8 @@
 `kubectl apply` says it. Limits on lengths keep those rules below the API server's cost limit.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -380,11 +382,16 @@ class StudySpec(Model):
         ),
         _immutable("objectives", optional=False),
         _immutable("parameters", optional=False),
-        _immutable("trialTemplate", optional=False),
         _immutable("fidelity", optional=True),
         _immutable("priors", optional=True),
         _immutable("algorithm", optional=True),
         _immutable("checkpoints", optional=True),
+        (
+            "self.trialTemplate == oldSelf.trialTemplate"
+            " || has(oldSelf.suspend) && oldSelf.suspend",
+            "trialTemplate may only change while the study is suspended",
+            ".trialTemplate",
+        ),
     )
     objectives: tuple[Objective, ...] = Field(
         min_length=1,
@@ -429,11 +436,21 @@ class StudySpec(Model):
         None, description="Storage that outlives a run. Immutable."
     )
     retries: Retries | None = Field(None, description="Runs that ended without a result.")
-    trial_template: TrialTemplate = Field(description="The Job of each run. Immutable.")
+    trial_template: TrialTemplate = Field(
+        description="The Job of each run. May be changed while the study is suspended; each run "
+        "tells in status.runs which template it was made from."
+    )
 
     def problem(self) -> Problem:
         """The search problem in it."""
         return Problem.from_spec(self.model_dump(by_alias=True, exclude_none=True))
+
+    @property
+    def template_hash(self) -> str:
+        """Ten hex digits that tell one trial template from another."""
+        given = self.trial_template.model_dump(by_alias=True, exclude_none=True, mode="json")
+        text = json.dumps(given, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
     def seed(self) -> int:

@@ -123,6 +123,7 @@ class Run:
     Attributes:
         rung: 0 for the trial's first fidelity, 1 for the one it was promoted to, and so on.
         reason: how it ended; while it is open, what it waits for.
+        template: hash of the trial template it was made from; None if its Job was never seen.
     """
 
     job: str
@@ -134,6 +135,7 @@ class Run:
     finished_at: str | None = None
     reason: str | None = None
     message: str | None = None
+    template: str | None = None
 
     @property
     def open(self) -> bool:
@@ -176,6 +178,7 @@ class Evidence:
     Attributes:
         since: when its Job was created, in seconds since the epoch.
         lingering: a pod of an earlier run still exists; it may still write checkpoints.
+        template: hash of the trial template that its Job is made from.
     """
 
     job: JobState = JobState.UNSEEN
@@ -184,6 +187,7 @@ class Evidence:
     outcome: Outcome | None = None
     since: float | None = None
     lingering: bool = False
+    template: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

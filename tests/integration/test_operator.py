@@ -154,7 +154,7 @@ def test_our_own_rules_for_a_template_name_the_field(kube: Kube, operator: Opera
     pod["containers"][0]["args"] = ["--x=$(PRIMO_PARAM_Y)"]
     kube.apply(given, "default")
     failed = condition(ended(kube, "typo"), "Failed")
-    assert failed["reason"] == "InvalidSpec"
+    assert failed["reason"] == "InvalidTemplate"
     assert "PRIMO_PARAM_Y" in failed["message"]
     assert "args[0]" in failed["message"]
 

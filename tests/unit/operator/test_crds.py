@@ -207,7 +207,7 @@ def test_an_invalid_manifest_breaks_the_rule_it_names(invalid: Example, message:
 
 
 def test_every_rule_about_a_new_object_has_an_invalid_manifest() -> None:
-    transitions = ("immutable", "only be raised")
+    transitions = ("immutable", "only be raised", "is suspended")
     assert {m for m in MESSAGES if not m.endswith(transitions)} == {m for _, m in BREAKING}
 
 
@@ -226,11 +226,28 @@ Edit = Callable[[dict[str, Any]], Any]
         pytest.param(lambda s: s.pop("priors"), "priors", id="no priors"),
         pytest.param(lambda s: s["algorithm"]["settings"].clear(), "algorithm", id="settings"),
         pytest.param(lambda s: s["checkpoints"].update(claimName="x"), "checkpoints", id="claim"),
-        pytest.param(lambda s: s["trialTemplate"]["spec"].clear(), "trialTemplate", id="template"),
     ],
 )
 def test_what_is_searched_and_how_cannot_change(edit: Edit, message: str) -> None:
     assert _edited(edit) == [f"{message} is immutable"]
+
+
+def new_image(spec: dict[str, Any]) -> None:
+    pod = spec["trialTemplate"]["spec"]["template"]["spec"]
+    pod["containers"][0]["image"] = "registry.example/train:2"
+
+
+@pytest.mark.parametrize("suspended", [True, False, None])
+def test_the_template_changes_while_the_study_is_suspended_alone(suspended: bool | None) -> None:
+    old = copy.deepcopy(example("everything").manifest)
+    old["spec"]["suspend"] = suspended
+    if suspended is None:
+        del old["spec"]["suspend"]
+    new = copy.deepcopy(old)
+    new_image(new["spec"])
+    new["spec"]["suspend"] = False  # to go on with it at once is one edit
+    refused = ["trialTemplate may only change while the study is suspended"]
+    assert broken_rules(schema(STUDY), new, old=old) == ([] if suspended else refused)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ def test_one_attempt_is_one_job_with_one_pod() -> None:
     assert "ttlSecondsAfterFinished" not in found["spec"]
 
 
+def test_a_job_tells_which_template_it_is_made_of() -> None:
+    one, two = made(), made(container={"image": "other"})
+    hashes = [found["metadata"]["labels"][names.TEMPLATE_LABEL] for found in (one, two)]
+    assert hashes[0] != hashes[1]
+    assert one["spec"]["template"]["metadata"]["labels"][names.TEMPLATE_LABEL] == hashes[0]
+
+
 def test_the_command_is_never_touched() -> None:
     (container,) = made()["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "train.py", "--lr=$(PRIMO_PARAM_LR)"]

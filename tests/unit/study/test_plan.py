@@ -1,5 +1,6 @@
 """`decide` as a table: what is done next for a study in each state."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -223,7 +224,16 @@ def test_the_ask_respects_slots_and_budget(done: int, expected: Ask) -> None:
 
 
 FAILED = [trial(n, PHASE.FAILED, ended(reason="Failed"), reason="Failed") for n in range(12)]
-UNSTARTED = [trial(n, PHASE.FAILED, ended(), reason="StartFailed") for n in range(3)]
+UNSTARTED = [
+    trial(n, PHASE.FAILED, ended(reason="StartFailed"), reason="StartFailed") for n in range(3)
+]
+
+
+def made_of(template: str, found: TrialRecord) -> TrialRecord:
+    runs = tuple(replace(run, template=template) for run in found.runs)
+    return replace(found, runs=runs)
+
+
 TARGET = {"name": "error", "goal": "Minimize", "metric": "m", "target": 0.1}
 DONE = trial(0, PHASE.COMPLETED, ended(2), observations=(seen(),))
 
@@ -271,6 +281,21 @@ DONE = trial(0, PHASE.COMPLETED, ended(2), observations=(seen(),))
         pytest.param(study(DONE, asked_in_vain=True), "SpaceExhausted", id="nothing left to try"),
         pytest.param(
             study(template=Template(True, "no", fatal=True)), "InvalidTemplate", id="bad template"
+        ),
+        pytest.param(
+            study(template=Template(True, "no", fatal=True), spec=spec(suspend=True)),
+            None,
+            id="that can be corrected while the study is suspended",
+        ),
+        pytest.param(
+            study(*(made_of("another", t) for t in UNSTARTED)),
+            None,
+            id="failures of another template",
+        ),
+        pytest.param(
+            study(made_of("another", DONE), *UNSTARTED),
+            "TemplateBroken",
+            id="and its results say nothing of this one",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """How a trial's record grows, and that it never shrinks."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,8 @@ from primo_study import record
 from primo_study.study import (
     STUDY_TRANSITIONS,
     TRIAL_TRANSITIONS,
+    Evidence,
+    JobState,
     Outcome,
     Reason,
     StudyPhase,
@@ -138,3 +141,13 @@ def test_a_trial_keeps_64_runs_and_the_last_of_each_rung() -> None:
     assert [r.rung for r in found.runs[:2]] == [0, 1]
     assert found.run.attempt == 100
     assert record.status(found)["runs"]
+
+
+def test_a_run_remembers_the_template_that_its_job_was_made_of() -> None:
+    made = Evidence(job=JobState.PRESENT, template="0123456789")
+    running = record.started(trial(0, evidence=made), NOW)
+    assert running.run.template == "0123456789"
+    gone = replace(running, evidence=Evidence(job=JobState.GONE))
+    lost = end(gone, Outcome(Reason.LOST))
+    assert record.status(lost)["runs"][0]["template"] == "0123456789"
+    assert record.attempt(lost, "next").run.template is None
