@@ -6,9 +6,10 @@ from typing import Any
 
 from primo_operator import names
 from primo_operator.cluster import Object
+from primo_operator.gpus import gpus
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Family
-from primo_operator.pods import lingers, main_started, outcome, waiting
+from primo_operator.pods import lingers, main_started, outcome, times, waiting
 from primo_optimizer import InvalidSpecError
 from primo_study.spec import StudySpec, parse
 from primo_study.study import (
@@ -176,6 +177,7 @@ def _run(run: Mapping[str, Any]) -> Run:
         reason=run.get("reason"),
         message=run.get("message"),
         template=run.get("template"),
+        gpus=run.get("gpus"),
     )
 
 
@@ -216,6 +218,7 @@ def _evidence(
         default=None,
     )
     pod, gone = newest or (None, False)
+    started_at, ended_at = times(pod) if pod else (None, None)
     refusal = memory.refusals.get(run.job) if state is JobState.UNMADE else None
     return Evidence(
         job=state,
@@ -226,6 +229,9 @@ def _evidence(
         since=epoch((pod or job)["metadata"]["creationTimestamp"]) if job else None,
         lingering=lingering,
         template=_template(job, state, spec),
+        gpus=(gpus(job["spec"]["template"]["spec"]) or None) if job else None,
+        started_at=started_at,
+        ended_at=ended_at,
     )
 
 

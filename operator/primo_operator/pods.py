@@ -41,6 +41,20 @@ def main_started(pod: Object) -> bool:
     return any("running" in state for state in _states(pod, "containerStatuses"))
 
 
+def times(pod: Object) -> tuple[str | None, str | None]:
+    """When the first of the user's containers started, and when the last of all ended."""
+    states = list(_states(pod, "containerStatuses"))
+    starts = [
+        started
+        for state in states
+        for moment in (state.get("running"), state.get("terminated"))
+        if (started := (moment or {}).get("startedAt"))
+    ]
+    ends = [(state.get("terminated") or {}).get("finishedAt") for state in states]
+    known = [end for end in ends if end]
+    return min(starts, default=None), max(known) if known and len(known) == len(ends) else None
+
+
 def lingers(pod: Object) -> bool:
     """It exists and a container of the user's may still write."""
     if _status(pod).get("phase") in ("Succeeded", "Failed"):

@@ -120,6 +120,8 @@ def _spent(study: Study, now: float) -> Ending | None:
         spent = f"{study.full_evaluations():g} full evaluations of {budget.full_evaluations:g}"
     elif study.spec.duration_s is not None and study.active_s(now) >= study.spec.duration_s:
         spent = f"the time of {budget.duration}"
+    elif budget.gpu_hours is not None and study.gpu_hours(now) >= budget.gpu_hours:
+        spent = f"{budget.gpu_hours:g} GPU-hours"
     elif (
         budget.trials is not None
         and study.next_number >= budget.trials

@@ -55,8 +55,12 @@ class RunStatus(Model):
         description="Hash of the study's trialTemplate as its Job was made from it; also the "
         "Job's label primo.dev/template.",
     )
-    started_at: Time | None = Field(None, description="When its pod was first seen running.")
-    finished_at: Time | None = Field(None, description="When its end was recorded.")
+    gpus: float | None = Field(None, description="That its pod holds while it runs.")
+    started_at: Time | None = Field(None, description="When its first container started.")
+    finished_at: Time | None = Field(
+        None,
+        description="When its last container ended, or when that was noticed.",
+    )
     reason: Annotated[str, Field(max_length=64)] | None = Field(
         None, description="How it ended, in one word; while it waits, what it waits for."
     )
@@ -139,6 +143,9 @@ class BudgetUsed(Model):
     trials: Int = Field(description="Configurations that have been tried.")
     full_evaluations: float = Field(
         description="In units of one full run; runs under way count in full."
+    )
+    gpu_hours: float | None = Field(
+        None, description="Of runs that have ended; none if no run holds a GPU."
     )
 
 

@@ -241,4 +241,9 @@ def _wake_at(study: Study, end: Ending | None, now: float) -> float | None:
     times = [deadline for t in study.trials if t.unfinished and (deadline := _deadline(t))]
     if study.spec.duration_s is not None and end is None and study.suspended_since is None:
         times.append(study.created_at + study.spec.duration_s + study.suspended_s(now))
+    if study.spec.budget.gpu_hours is not None and end is None:
+        held = sum(t.run.gpus or 0.0 for t in study.trials if t.run.open and t.run.started_at)
+        if held:
+            left = study.spec.budget.gpu_hours - study.gpu_hours(now)
+            times.append(now + 3600 * left / held)
     return min(times, default=None)

@@ -56,7 +56,8 @@ def ended(
     """
     message = _short(outcome.message)
     reason = outcome.reason.value
-    run = replace(_known(trial), finished_at=now, reason=reason, message=message or None)
+    finished = trial.evidence.ended_at or now
+    run = replace(_known(trial), finished_at=finished, reason=reason, message=message or None)
     closed = replace(trial, runs=(*trial.runs[:-1], run))
     match outcome.reason:
         case Reason.COMPLETED:
@@ -117,7 +118,12 @@ def promoted(
 def _known(trial: TrialRecord) -> Run:
     """The open run with what its Job and pod tell; what was written before stands."""
     run, evidence = trial.run, trial.evidence
-    return replace(run, template=run.template or evidence.template)
+    return replace(
+        run,
+        template=run.template or evidence.template,
+        gpus=run.gpus or evidence.gpus,
+        started_at=run.started_at or evidence.started_at,
+    )
 
 
 def _with(runs: tuple[Run, ...], run: Run) -> tuple[Run, ...]:
@@ -154,6 +160,7 @@ def status(trial: TrialRecord) -> dict[str, Any]:
             reason=run.reason,
             message=run.message,
             template=run.template,
+            gpus=run.gpus,
         )
         for run in trial.runs
     )

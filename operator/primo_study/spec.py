@@ -203,8 +203,9 @@ class Budget(Model):
 
     model_config = rules(
         (
-            "has(self.trials) || has(self.fullEvaluations) || has(self.duration)",
-            "at least one of trials, fullEvaluations, duration is required",
+            "has(self.trials) || has(self.fullEvaluations) || has(self.duration)"
+            " || has(self.gpuHours)",
+            "at least one of trials, fullEvaluations, duration, gpuHours is required",
         ),
         (
             "!has(oldSelf.trials) || !has(self.trials) || self.trials >= oldSelf.trials",
@@ -223,6 +224,11 @@ class Budget(Model):
             "duration may only be raised",
             ".duration",
         ),
+        (
+            "!has(oldSelf.gpuHours) || !has(self.gpuHours) || self.gpuHours >= oldSelf.gpuHours",
+            "gpuHours may only be raised",
+            ".gpuHours",
+        ),
     )
     trials: Annotated[Int, Field(ge=1, le=100_000)] | None = Field(
         None, description="How many configurations may be tried."
@@ -239,6 +245,11 @@ class Budget(Model):
         None,
         description="Time from the study's creation, such as 90m or 6h, without the time for which "
         "it is suspended.",
+    )
+    gpu_hours: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="GPUs that the template's limits ask for, times the hours for which runs held "
+        "them, whatever came of these. A MIG slice such as nvidia.com/mig-3g.20gb counts as 3/7.",
     )
 
 
@@ -501,9 +512,11 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
         check(parsed.problem())
     except InvalidSpecError as error:
         problems += [f"spec.{line}" for line in error.problems]
-    if not (parsed.budget.trials or parsed.budget.full_evaluations or parsed.budget.duration):
+    budget = parsed.budget
+    if not (budget.trials or budget.full_evaluations or budget.duration or budget.gpu_hours):
         problems.append(
-            "spec.budget: no limit given, expected one of trials, fullEvaluations, duration"
+            "spec.budget: no limit given, expected one of trials, fullEvaluations, duration,"
+            " gpuHours"
         )
     if problems:
         raise InvalidSpecError(*problems)

@@ -124,6 +124,7 @@ class Run:
         rung: 0 for the trial's first fidelity, 1 for the one it was promoted to, and so on.
         reason: how it ended; while it is open, what it waits for.
         template: hash of the trial template it was made from; None if its Job was never seen.
+        gpus: that its pod holds while it runs.
     """
 
     job: str
@@ -136,10 +137,18 @@ class Run:
     reason: str | None = None
     message: str | None = None
     template: str | None = None
+    gpus: float | None = None
 
     @property
     def open(self) -> bool:
         return self.finished_at is None
+
+    def gpu_hours(self, now: float) -> float:
+        """What it has used until now, or in all if it has ended."""
+        if not self.gpus or self.started_at is None:
+            return 0.0
+        end = epoch(self.finished_at) if self.finished_at else now
+        return self.gpus * max(end - epoch(self.started_at), 0.0) / 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +188,9 @@ class Evidence:
         since: when its Job was created, in seconds since the epoch.
         lingering: a pod of an earlier run still exists; it may still write checkpoints.
         template: hash of the trial template that its Job is made from.
+        gpus: that its pod holds.
+        started_at: when the first of its containers started, as its pod tells.
+        ended_at: when the last of them ended.
     """
 
     job: JobState = JobState.UNSEEN
@@ -188,6 +200,9 @@ class Evidence:
     since: float | None = None
     lingering: bool = False
     template: str | None = None
+    gpus: float | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,5 +358,17 @@ class Study:
                 spent += 1.0
             else:
                 spent += sum((to or full) - (since or 0.0) for _, to, since in reached) / full
-        used = self.status.get("budgetUsed") or {}
-        return max(round(spent, 6), float(used.get("fullEvaluations") or 0.0))
+        return max(round(spent, 6), self._written("fullEvaluations"))
+
+    def gpu_hours(self, now: float | None = None) -> float:
+        """What runs have used that have ended; with `now` also what those under way have.
+
+        Never less than was once written, even if trials have been deleted since.
+        """
+        runs = [run for trial in self.trials for run in trial.runs if run.gpus]
+        ended = sum(run.gpu_hours(0.0) for run in runs if not run.open)
+        used = max(round(ended, 6), self._written("gpuHours"))
+        return used + sum(run.gpu_hours(now) for run in runs if run.open and now is not None)
+
+    def _written(self, budget: str) -> float:
+        return float((self.status.get("budgetUsed") or {}).get(budget) or 0.0)

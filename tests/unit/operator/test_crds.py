@@ -256,6 +256,7 @@ def test_the_template_changes_while_the_study_is_suspended_alone(suspended: bool
         pytest.param(lambda b: b.update(trials=99), "trials", id="trials"),
         pytest.param(lambda b: b.update(fullEvaluations=1), "fullEvaluations", id="evaluations"),
         pytest.param(lambda b: b.update(duration="359m"), "duration", id="duration"),
+        pytest.param(lambda b: b.update(gpuHours=19.5), "gpuHours", id="GPU-hours"),
     ],
 )
 def test_a_budget_is_not_lowered(edit: Edit, message: str) -> None:

@@ -27,6 +27,7 @@ from primo_study.study import (
     JobState,
     Outcome,
     Reason,
+    Run,
     Study,
     Template,
     TrialPhase,
@@ -314,6 +315,53 @@ def test_an_ended_study_stays_so_until_its_spec_is_edited() -> None:
     assert end
     assert end.reason == "TargetReached"
     assert ending(study(status={**status, "observedGeneration": 0}), NOW) is None
+
+
+def held(*runs: Run, gpus: float = 2.0) -> list[TrialRecord]:
+    """Trials whose runs hold two GPUs from 08:00 on."""
+    start = "2027-01-15T08:00:00Z"
+    return [
+        trial(
+            n,
+            PHASE.RUNNING if one.open else PHASE.FAILED,
+            replace(one, started_at=start, gpus=gpus),
+        )
+        for n, one in enumerate(runs)
+    ]
+
+
+AT_9, AT_10 = (run(finished_at=f"2027-01-15T{hour}:00:00Z", reason="Lost") for hour in ("09", "10"))
+
+
+@pytest.mark.parametrize(
+    ("trials", "hours", "used"),
+    [
+        pytest.param(held(AT_9, AT_10), 5, 6.0, id="ended runs pay from start to end"),
+        pytest.param(held(run()), 3, 6.0, id="one under way pays until now"),
+        pytest.param(held(AT_9, run()), 3, 8.0, id="both"),
+        pytest.param([trial(0)], 3, 0.0, id="a queued run pays nothing"),
+        pytest.param(held(AT_9, gpus=0.0), 3, 0.0, id="nor one without a GPU"),
+    ],
+)
+def test_gpu_hours(trials: list[TrialRecord], hours: int, used: float) -> None:
+    assert study(*trials).gpu_hours(CREATED + hours * 3600) == pytest.approx(used)
+
+
+def test_a_study_ends_with_its_gpu_hours_and_is_woken_for_it() -> None:
+    found = study(*held(AT_9, run(), run()), spec=spec(budget={"gpuHours": 10}))
+    assert ending(found, CREATED + 3600) is None
+    # Two hours are paid, and the two open runs hold four GPUs.
+    assert decide(found, CREATED + 3600).wake_at == pytest.approx(CREATED + 2 * 3600)
+    end = ending(found, CREATED + 2 * 3600)
+    assert end
+    assert (end.reason, end.message) == ("BudgetExhausted", "used up: 10 GPU-hours")
+    later = ending(found, CREATED + 3 * 3600)
+    assert later == end, "a message that changes by time would be written again and again"
+
+
+def test_gpu_hours_that_were_written_are_not_taken_back() -> None:
+    status = {"budgetUsed": {"gpuHours": 7.5}}
+    assert study(*held(AT_9), status=status).gpu_hours() == 7.5
 
 
 def test_terminate_stops_what_runs_and_drain_waits() -> None:

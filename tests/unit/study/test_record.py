@@ -143,6 +143,20 @@ def test_a_trial_keeps_64_runs_and_the_last_of_each_rung() -> None:
     assert record.status(found)["runs"]
 
 
+def test_a_run_is_timed_by_its_pod_and_not_by_who_notices() -> None:
+    told = Evidence(
+        job=JobState.PRESENT,
+        gpus=2.0,
+        started_at="2027-01-15T08:00:00Z",
+        ended_at="2027-01-15T08:30:00Z",
+    )
+    done = end(trial(0, TrialPhase.QUEUED, run(2), evidence=told), GOOD)
+    assert done.run.gpu_hours(0.0) == pytest.approx(1.0)
+    assert done.observations[-1].observed_at == NOW
+    status = record.status(done)["runs"][0]
+    assert (status["gpus"], status["finishedAt"]) == (2.0, "2027-01-15T08:30:00Z")
+
+
 def test_a_run_remembers_the_template_that_its_job_was_made_of() -> None:
     made = Evidence(job=JobState.PRESENT, template="0123456789")
     running = record.started(trial(0, evidence=made), NOW)
