@@ -100,6 +100,10 @@ class Cluster(Protocol):
         """A merge patch of the status, refused with ConflictError if the version is not current."""
         ...
 
+    async def patch_job(self, namespace: str, name: str, patch: Object) -> Object:
+        """A merge patch, whatever the version."""
+        ...
+
     async def delete_job(self, namespace: str, name: str) -> None:
         """Delete it and its pods. That it is not there is no error."""
         ...

@@ -120,6 +120,10 @@ class KubernetesCluster:
     ) -> Object:
         return await self._patch_status(STUDIES.format(namespace), name, patch, version)
 
+    async def patch_job(self, namespace: str, name: str, patch: Object) -> Object:
+        path = f"{JOBS.format(namespace)}/{name}"
+        return await self._call("PATCH", path, body=patch, kind=MERGE_PATCH)
+
     async def delete_job(self, namespace: str, name: str) -> None:
         # Without a policy the API server leaves a Job's pods behind, running.
         options = {"propagationPolicy": "Background"}

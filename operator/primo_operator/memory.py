@@ -36,6 +36,8 @@ class Memory:
         jobs: what is known of Jobs that our view lacks, by name.
         refusals: by the Job's name.
         podless: why a Job has no pod, by the Job's name.
+        ttls: what has been said of how long a Job is kept: once, whatever an admission policy makes
+            of it.
         spec: as parsed, or its mistakes; for this generation.
         template: the API server's answer, for this generation of the spec.
         vain: for exactly these trials the optimizer had nothing to start.
@@ -49,6 +51,7 @@ class Memory:
     jobs: dict[str, JobState] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     podless: dict[str, Waiting] = field(default_factory=dict)
+    ttls: dict[str, int | None] = field(default_factory=dict)
     template: Template = field(default_factory=Template)
     template_generation: int = 0
     template_retry_at: float = 0.0

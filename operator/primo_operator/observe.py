@@ -13,8 +13,10 @@ from primo_operator.pods import lingers, main_started, outcome, times, waiting
 from primo_optimizer import InvalidSpecError
 from primo_study.spec import StudySpec, parse
 from primo_study.study import (
+    EndedJob,
     Evidence,
     JobState,
+    Reason,
     Run,
     Seen,
     Study,
@@ -58,6 +60,7 @@ def observe(family: Family, memory: Memory) -> Study | None:
         status=obj.get("status") or {},
         template=memory.template if checked else Template(),
         leftovers=_leftovers(family, trials, uid),
+        ended_jobs=_ended_jobs(family, trials),
         degraded=memory.degraded,
         deleting=bool(metadata.get("deletionTimestamp")),
     )
@@ -90,6 +93,8 @@ def prune(family: Family, memory: Memory, study: Study) -> None:
     for known in (memory.jobs, memory.refusals, memory.podless):
         for job in known.keys() - current:
             del known[job]
+    for job in memory.ttls.keys() - {job["metadata"]["name"] for job in family.jobs}:
+        del memory.ttls[job]
     for uid, pod in list(family.departed.items()):
         if _job_of(pod) not in current:
             del family.departed[uid]
@@ -268,6 +273,20 @@ def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> tuple
             and not _ended(job)
             and not _main_ended(family, job)
         )
+    )
+
+
+def _ended_jobs(family: Family, trials: Iterable[TrialRecord]) -> tuple[EndedJob, ...]:
+    runs = {run.job: run for trial in trials for run in trial.runs if not run.open}
+    return tuple(
+        EndedJob(
+            name,
+            completed=runs[name].reason == Reason.COMPLETED,
+            ttl_s=job["spec"].get("ttlSecondsAfterFinished"),
+        )
+        for job in family.jobs
+        if (name := job["metadata"]["name"]) in runs
+        and not job["metadata"].get("deletionTimestamp")
     )
 
 

@@ -26,6 +26,7 @@ from primo_study.plan import (
     Action,
     Ask,
     CheckTemplate,
+    Expire,
     Launch,
     Look,
     NoteStarted,
@@ -174,6 +175,8 @@ class Reconciler:
                 case RemoveJob(job):
                     await self.cluster.delete_job(study.namespace, job)
                     return False
+                case Expire(job, ttl_s):
+                    return await self._runs.expire(key, study, job, ttl_s)
                 case Ask(count, new_trials):
                     return await self._ask(key, study, count, new_trials)
                 case _:

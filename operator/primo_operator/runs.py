@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from primo_operator import manifests, names
-from primo_operator.cluster import AlreadyExistsError, RefusedError
+from primo_operator.cluster import AlreadyExistsError, NotFoundError, RefusedError
 from primo_operator.memory import Refusal
 from primo_operator.mirror import Key, Kind
 from primo_operator.writing import Writer
@@ -123,6 +123,20 @@ class Runs:
             await self.writer.cluster.delete_job(study.namespace, trial.run.job)
         stopped = record.stopped(trial, message, self.writer.stamp())
         return await self.writer.trial(key, trial, stopped)
+
+    async def expire(self, key: Key, study: Study, job: str, ttl_s: int | None) -> bool:
+        """Say how long a Job is kept: by its ttl, which counts from its end, when that has come."""
+        memory = self.writer.memories[key]
+        if job in memory.ttls and memory.ttls[job] == ttl_s:
+            return False
+        memory.ttls[job] = ttl_s
+        patch = {"spec": {"ttlSecondsAfterFinished": ttl_s}}
+        try:
+            patched = await self.writer.cluster.patch_job(study.namespace, job, patch)
+        except NotFoundError:
+            return False
+        self.writer.mirror.absorb(Kind.JOB, patched)
+        return False
 
     def _refusal(self, error: RefusedError, before: Refusal | None) -> Refusal:
         count = before.count + 1 if before else 1

@@ -93,6 +93,18 @@ class RemoveJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Expire:
+    """Say how long the Job of a recorded run is kept.
+
+    Attributes:
+        ttl_s: None: as long as its trial.
+    """
+
+    job: str
+    ttl_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """Ask the optimizer, and start what it suggests.
 
@@ -116,6 +128,7 @@ Action = (
     | Suspend
     | Stop
     | RemoveJob
+    | Expire
     | Ask
 )
 
@@ -153,6 +166,7 @@ def decide(study: Study, now: float) -> Plan:
         if trial.unfinished:
             actions += _for_trial(study, trial, end, now)
     actions += [RemoveJob(job) for job in study.leftovers]
+    actions += _expiries(study)
     ask = room(study, end)
     if ask and not any(isinstance(action, Record) for action in actions):
         actions.append(ask)
@@ -209,6 +223,19 @@ def _held(study: Study) -> bool:
     """New Jobs wait: the study is suspended, or its template is refused for the time being."""
     assert study.spec
     return bool(study.spec.suspend or study.template.problem)
+
+
+def _expiries(study: Study) -> list[Expire]:
+    """Without `retention` the ttl is left to whoever else may set one."""
+    assert study.spec
+    retention = study.spec.retention
+    if retention is None:
+        return []
+    return [
+        Expire(job.name, ttl_s)
+        for job in study.ended_jobs
+        if (ttl_s := retention.ttl_s(completed=job.completed)) != job.ttl_s
+    ]
 
 
 def _deadline(trial: TrialRecord) -> float | None:

@@ -7,6 +7,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -277,6 +278,34 @@ class Retries(Model):
     )
 
 
+class Retention(Model):
+    """How long the Jobs of ended runs are kept; trials keep what was observed in any case."""
+
+    model_config = rules(
+        (
+            "!has(self.ttl) || !has(self.jobs) || self.jobs != 'None'",
+            "ttl says how long Jobs are kept, and jobs None keeps none",
+            ".ttl",
+        ),
+    )
+    jobs: Literal["All", "Failed", "None"] | None = Field(
+        None,
+        description="Which Jobs are kept, with their pods and logs: of All runs (the default), of "
+        "those that ended without a result (Failed), or None.",
+    )
+    ttl: Duration | None = Field(
+        None,
+        description="For how long these are kept after their end, such as 24h. Default: as long as "
+        "their trial.",
+    )
+
+    def ttl_s(self, *, completed: bool) -> int | None:
+        """For how long the Job of an ended run is kept; None: as long as its trial."""
+        if self.jobs == "None" or (self.jobs == "Failed" and completed):
+            return 0
+        return math.ceil(seconds(self.ttl)) if self.ttl else None
+
+
 class TemplateMetadata(Model):
     """Labels and annotations for each Job."""
 
@@ -447,6 +476,9 @@ class StudySpec(Model):
         None, description="Storage that outlives a run. Immutable."
     )
     retries: Retries | None = Field(None, description="Runs that ended without a result.")
+    retention: Retention | None = Field(
+        None, description="How long Jobs are kept. Default: as long as their trial."
+    )
     trial_template: TrialTemplate = Field(
         description="The Job of each run. May be changed while the study is suspended; each run "
         "tells in status.runs which template it was made from."
@@ -517,6 +549,10 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
         problems.append(
             "spec.budget: no limit given, expected one of trials, fullEvaluations, duration,"
             " gpuHours"
+        )
+    if parsed.retention and parsed.retention.jobs == "None" and parsed.retention.ttl:
+        problems.append(
+            f"spec.retention.ttl: {parsed.retention.ttl!r} is given, and jobs None keeps no Job"
         )
     if problems:
         raise InvalidSpecError(*problems)

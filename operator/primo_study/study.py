@@ -260,6 +260,19 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedJob:
+    """The Job of a run whose end has been recorded.
+
+    Attributes:
+        ttl_s: after so many seconds it is deleted; None: it stays.
+    """
+
+    name: str
+    completed: bool
+    ttl_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """What the API server said of the trial template when asked by dry-run.
 
@@ -283,6 +296,7 @@ class Study:
         created_at: seconds since the epoch, by the API server's clock.
         status: as last written; what it holds may be older than the trials.
         leftovers: names of Jobs of this study that are no open run of a trial.
+        ended_jobs: Jobs of recorded runs that still exist.
         asked_in_vain: the optimizer has nothing to start for exactly these trials.
         degraded: why the latest suggestions are not the algorithm's own; empty if they are.
         deleting: its deletion has begun.
@@ -299,6 +313,7 @@ class Study:
     status: Mapping[str, Any] = field(default_factory=dict)
     template: Template = Template()
     leftovers: tuple[str, ...] = ()
+    ended_jobs: tuple[EndedJob, ...] = ()
     asked_in_vain: bool = False
     degraded: str = ""
     deleting: bool = False

@@ -14,6 +14,7 @@ SMALL = {
     "two rungs": Scenario(trials=3, parallelism=2, rungs=2),
     "a failing trial": Scenario(trials=3, parallelism=3, rungs=1, fails=1),
     "suspended on its way": Scenario(trials=3, parallelism=3, rungs=2, suspend_at_s=4.0),
+    "no Job is kept": Scenario(trials=2, parallelism=2, rungs=2, retention="None"),
 }
 
 
@@ -60,3 +61,4 @@ def test_a_smooth_run_writes_little(scenario: Scenario) -> None:
     assert world.writes["create trial"] == scenario.trials
     assert world.writes["patch trial"] <= 2 * runs + scenario.trials
     assert world.writes["patch study"] <= 3 * runs + 4
+    assert world.writes["patch job"] == (runs if scenario.retention else 0)

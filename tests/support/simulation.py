@@ -65,6 +65,7 @@ class Scenario:
         fails: trials whose number leaves this remainder mod 5 fail; None: none does.
         drop, delay_s: watch events that never arrive, and how late the others are.
         delete_job, delete_trial: of 100 steps of a user's.
+        retention: which Jobs are kept.
         suspend_at_s: the study is suspended then, for a minute.
         calm_after_s: faults stop then.
     """
@@ -82,6 +83,7 @@ class Scenario:
     delete_job: float = 0.0
     delete_trial: float = 0.0
     suspend_at_s: float | None = None
+    retention: str | None = None
     calm_after_s: float = 400.0
 
     @property
@@ -109,6 +111,7 @@ class Scenario:
             delay_s=float(rng.choice([0.01, 0.5, 5.0])),
             delete_job=on(3.0),
             delete_trial=on(1.0),
+            retention=str(rng.choice(["All", "Failed", "None"])) if rng.random() < 0.5 else None,
             suspend_at_s=float(rng.uniform(1, 60)) if rng.random() < 0.3 else None,
         )
 
@@ -132,6 +135,8 @@ def study_spec(scenario: Scenario) -> dict[str, Any]:
             }
         },
     }
+    if scenario.retention:
+        spec["retention"] = {"jobs": scenario.retention}
     if scenario.rungs > 1:
         spec["fidelity"] = {"name": "epochs", "min": 1, "max": RUNGS[scenario.rungs - 1], "eta": 3}
     return spec
@@ -198,6 +203,9 @@ class SimulatedCluster:
     ) -> Object:
         apply = lambda: self._api.patch_status(Kind.STUDY, name, patch, version)  # noqa: E731
         return await Call("patch study", apply, True)
+
+    async def patch_job(self, namespace: str, name: str, patch: Object) -> Object:
+        return await Call("patch job", lambda: self._api.patch(Kind.JOB, name, patch), True)
 
     async def delete_job(self, namespace: str, name: str) -> None:
         await Call("delete job", lambda: self._api.delete(Kind.JOB, name), True)
@@ -283,6 +291,16 @@ class Api:
         if new["status"] == old.get("status"):
             raise ViolationError(f"I10: a write without difference to {kind} {name}: {patch}")
         return self._commit(kind, new, "MODIFIED")
+
+    def patch(self, kind: Kind, name: str, patch: Object) -> Object:
+        """A merge patch of all but the status."""
+        old = self.objects[kind].get(name)
+        if old is None:
+            raise NotFoundError(404, f"{name} not found")
+        new = merged(old, patch)
+        if new == old:
+            raise ViolationError(f"I10: a write without difference to {kind} {name}: {patch}")
+        return self._commit(kind, copy.deepcopy(new), "MODIFIED")
 
     def edit(self, kind: Kind, name: str, change: Callable[[Object], None]) -> None:
         """A write by someone else than the operator."""
@@ -481,6 +499,19 @@ class World:
             self._drive(lambda: False, 20.0, patient=False)
         if self.writes.total() != before:
             raise ViolationError(f"not stable: {self.writes}")
+        self._check_retention()
+
+    def _check_retention(self) -> None:
+        """Of the recorded runs' Jobs only those are left that are to be kept."""
+        reasons = {
+            run["job"]: run.get("reason")
+            for trial in self.api.objects[Kind.TRIAL].values()
+            for run in trial["status"]["runs"]
+        }
+        for name in self.api.objects[Kind.JOB]:
+            kept = {"None": False, "Failed": reasons.get(name) != "Completed"}
+            if not kept.get(self.scenario.retention or "All", True):
+                raise ViolationError(f"Job {name} is kept: {reasons.get(name)}")
 
     def result(self) -> Any:
         """What the study has come to, without names, times and attempts."""
@@ -618,6 +649,11 @@ class World:
         name = obj["metadata"]["name"]
         if kind is Kind.JOB and event == "ADDED":
             self.after(float(self.rng.uniform(0.2, 2.0)), lambda: self._make_pod(name))
+        elif kind is Kind.JOB and event == "MODIFIED":
+            conditions = (obj.get("status") or {}).get("conditions")
+            ttl_s = obj["spec"].get("ttlSecondsAfterFinished")
+            if conditions and ttl_s is not None:
+                self.after(ttl_s + 0.2, lambda: self.api.delete(Kind.JOB, name))
         elif kind is Kind.POD and event == "ADDED":
             self.after(float(self.rng.uniform(0.1, 3.0)), lambda: self._start_pod(name))
 

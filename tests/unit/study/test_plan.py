@@ -11,6 +11,7 @@ from primo_study.plan import (
     Action,
     Ask,
     CheckTemplate,
+    Expire,
     Launch,
     Look,
     NoteStarted,
@@ -23,6 +24,7 @@ from primo_study.plan import (
     decide,
 )
 from primo_study.study import (
+    EndedJob,
     Evidence,
     JobState,
     Outcome,
@@ -315,6 +317,38 @@ def test_an_ended_study_stays_so_until_its_spec_is_edited() -> None:
     assert end
     assert end.reason == "TargetReached"
     assert ending(study(status={**status, "observedGeneration": 0}), NOW) is None
+
+
+JOBS = (EndedJob("good", completed=True), EndedJob("bad", completed=False))
+
+
+@pytest.mark.parametrize(
+    ("retention", "expected"),
+    [
+        pytest.param(None, [], id="without retention nothing is said"),
+        pytest.param({}, [], id="kept as long as the trial"),
+        pytest.param({"jobs": "All"}, [], id="all of them"),
+        pytest.param({"ttl": "1.5s"}, [("good", 2), ("bad", 2)], id="for a time, in full seconds"),
+        pytest.param({"jobs": "None"}, [("good", 0), ("bad", 0)], id="none"),
+        pytest.param({"jobs": "Failed"}, [("good", 0)], id="failed ones stay"),
+        pytest.param(
+            {"jobs": "Failed", "ttl": "1h"}, [("good", 0), ("bad", 3600)], id="for a time"
+        ),
+    ],
+)
+def test_how_long_jobs_are_kept(
+    retention: dict[str, str] | None, expected: list[tuple[str, int]]
+) -> None:
+    found = study(DONE, ended_jobs=JOBS, spec=spec(retention=retention, suspend=True))
+    assert decide(found, NOW).actions == tuple(Expire(*one) for one in expected)
+
+
+def test_what_has_been_said_of_a_job_is_not_said_again() -> None:
+    said = (EndedJob("good", completed=True, ttl_s=3600), EndedJob("bad", False, ttl_s=60))
+    found = study(DONE, ended_jobs=said, spec=spec(retention={"ttl": "1h"}, suspend=True))
+    assert decide(found, NOW).actions == (Expire("bad", 3600),)
+    found = study(DONE, ended_jobs=said, spec=spec(retention={"jobs": "All"}, suspend=True))
+    assert decide(found, NOW).actions == (Expire("good", None), Expire("bad", None))
 
 
 def held(*runs: Run, gpus: float = 2.0) -> list[TrialRecord]:
