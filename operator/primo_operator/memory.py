@@ -41,6 +41,7 @@ class Memory:
         spec: as parsed, or its mistakes; for this generation.
         template: the API server's answer, for this generation of the spec.
         vain: for exactly these trials the optimizer had nothing to start.
+        used_numbers: trial numbers below this have been seen in use.
         synced_at: when all its objects were last listed; None: never.
         status_at: when its status was last written.
     """
@@ -57,6 +58,7 @@ class Memory:
     template_retry_at: float = 0.0
     vain: Fingerprint | None = None
     degraded: str = ""
+    used_numbers: int = 0
     synced_at: float | None = None
     status_at: float = float("-inf")
 

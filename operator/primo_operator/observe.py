@@ -29,6 +29,7 @@ from primo_study.study import (
 
 # A Job this long without a pod is asked for the Events that say why.
 PODLESS_AFTER_S = 30.0
+MAX_RETRY_WORD = 63
 
 
 def observe(family: Family, memory: Memory) -> Study | None:
@@ -47,6 +48,7 @@ def observe(family: Family, memory: Memory) -> Study | None:
         memory.spec, memory.spec_generation = _spec(obj), generation
     spec, problems = memory.spec
     trials = _trials(family, memory, uid, spec)
+    memory.used_numbers = max([memory.used_numbers, *(trial.number + 1 for trial in trials)])
     checked = memory.template_generation == generation
     study = Study(
         namespace=metadata["namespace"],
@@ -63,6 +65,7 @@ def observe(family: Family, memory: Memory) -> Study | None:
         ended_jobs=_ended_jobs(family, trials),
         degraded=memory.degraded,
         deleting=bool(metadata.get("deletionTimestamp")),
+        used_numbers=memory.used_numbers,
     )
     return _with_vain(study, memory)
 
@@ -164,10 +167,25 @@ def _trial(
         reason=status.get("reason"),
         message=status.get("message"),
         explanation=given.get("suggestion") or {},
+        stop=_to_stop(obj),
+        retry=(_annotation(obj, names.RETRY_ANNOTATION) or "")[:MAX_RETRY_WORD] or None,
+        retried=status.get("retried"),
     )
-    if not record.unfinished or spec is None:
+    if spec is None or not (record.unfinished or record.to_retry):
         return record
     return replace(record, evidence=_evidence(obj, record, jobs, pods, memory, spec))
+
+
+def _annotation(obj: Object, name: str) -> str | None:
+    return (obj["metadata"].get("annotations") or {}).get(name)
+
+
+def _to_stop(obj: Object) -> str | None:
+    """Why the user wants the trial to be stopped; None if she does not."""
+    value = _annotation(obj, names.STOP_ANNOTATION)
+    if value is None or value.lower() in ("", "false"):
+        return None
+    return "stopped by its user" + ("" if value.lower() == "true" else f": {value}")
 
 
 def _run(run: Mapping[str, Any]) -> Run:

@@ -34,6 +34,7 @@ from primo_study.plan import (
     Record,
     RemoveJob,
     Retry,
+    RetryAsked,
     Stop,
     Suspend,
     decide,
@@ -168,6 +169,8 @@ class Reconciler:
                     return await self._runs.launch(key, study, trial)
                 case Retry(trial):
                     return await self._runs.retry(key, study, trial)
+                case RetryAsked(trial):
+                    return await self._runs.retry_asked(key, study, trial)
                 case Suspend(trial):
                     return await self._runs.suspend(key, study, trial)
                 case Stop(trial, message):

@@ -65,6 +65,11 @@ class Runs:
         job = names.job(trial.name, trial.run.rung, trial.run.attempt + 1)
         return await self._open(key, study, trial, record.attempt(trial, job))
 
+    async def retry_asked(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+        job = names.job(trial.name, trial.run.rung, trial.run.attempt + 1)
+        log.info("retry asked for", extra={"study": study.name, "trial": trial.number})
+        return await self._open(key, study, trial, record.retried(trial, job))
+
     async def _open(self, key: Key, study: Study, trial: TrialRecord, opened: TrialRecord) -> bool:
         await self.writer.trial(key, trial, opened)
         self.writer.memories[key].jobs[opened.run.job] = JobState.UNMADE

@@ -125,7 +125,7 @@ def _spent(study: Study, now: float) -> Ending | None:
     elif (
         budget.trials is not None
         and study.next_number >= budget.trials
-        and not study.unfinished  # runs that were granted are not taken back
+        and study.settled  # runs that were granted are not taken back
         # With rungs, what is paused may still be promoted: the optimizer is asked until it is not.
         and (study.spec.fidelity is None or study.asked_in_vain)
     ):
@@ -136,7 +136,7 @@ def _spent(study: Study, now: float) -> Ending | None:
 
 
 def _nothing_left(study: Study) -> Ending | None:
-    if study.asked_in_vain and not study.unfinished:
+    if study.asked_in_vain and study.settled:
         message = "every configuration of the search space has been tried"
         return Ending(StudyPhase.COMPLETED, "SpaceExhausted", message)
     return None

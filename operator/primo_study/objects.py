@@ -90,6 +90,9 @@ class TrialStatus(Model):
         None, description="The objective values, for kubectl get."
     )
     fidelity: float | None = Field(None, description="The highest one observed.")
+    retried: Annotated[str, Field(max_length=63)] | None = Field(
+        None, description="The annotation primo.dev/retry that was followed last."
+    )
     observations: tuple[ObservationStatus, ...] | None = Field(
         None, max_length=64, description="One for each fidelity reached, in ascending order."
     )

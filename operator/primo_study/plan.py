@@ -71,6 +71,13 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryAsked:
+    """The same for a trial that has ended, because the user asks for it."""
+
+    trial: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Suspend:
     """Take back a trial's open run, whose pod has not started; it is run again later."""
 
@@ -125,6 +132,7 @@ Action = (
     | Look
     | Launch
     | Retry
+    | RetryAsked
     | Suspend
     | Stop
     | RemoveJob
@@ -165,16 +173,21 @@ def decide(study: Study, now: float) -> Plan:
     for trial in study.trials:
         if trial.unfinished:
             actions += _for_trial(study, trial, end, now)
+        elif trial.stop is not None and trial.phase is TrialPhase.PAUSED:
+            actions.append(Stop(trial, trial.stop))
     actions += [RemoveJob(job) for job in study.leftovers]
     actions += _expiries(study)
+    actions += _retries_asked(study, free_slots(study, end))
     ask = room(study, end)
-    if ask and not any(isinstance(action, Record) for action in actions):
+    if ask and not any(isinstance(action, Record | RetryAsked) for action in actions):
         actions.append(ask)
     return Plan(tuple(actions), _wake_at(study, end, now))
 
 
 def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float) -> list[Action]:
     evidence = trial.evidence
+    if trial.stop is not None and not evidence.outcome:
+        return [Stop(trial, trial.stop)]
     if not trial.run.open:  # a retry is due
         if end:
             return [Stop(trial, end.message)]
@@ -202,6 +215,11 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
             if evidence.running and trial.phase is TrialPhase.QUEUED:
                 return [NoteStarted(trial)]
             return _note(trial)
+
+
+def _retries_asked(study: Study, slots: int) -> list[RetryAsked]:
+    wanted = [trial for trial in study.trials if trial.to_retry and not trial.evidence.lingering]
+    return [RetryAsked(trial) for trial in wanted[:slots]]
 
 
 def _to_suspend(study: Study, trial: TrialRecord) -> bool:
@@ -250,12 +268,18 @@ def _overdue(trial: TrialRecord, now: float) -> bool:
     return deadline is not None and now >= deadline
 
 
+def free_slots(study: Study, end: Ending | None) -> int:
+    """How many runs may be opened."""
+    assert study.spec
+    return 0 if end or _held(study) else max(study.spec.slots - study.unfinished, 0)
+
+
 def room(study: Study, end: Ending | None) -> Ask | None:
     """What the optimizer may be asked for: free slots, as far as the budget goes."""
     assert study.spec
-    if end or _held(study) or study.asked_in_vain:
+    if study.asked_in_vain:
         return None
-    count = study.spec.slots - study.unfinished
+    count = free_slots(study, end)
     new_trials = count
     if study.spec.budget.trials is not None:
         new_trials = min(count, max(study.spec.budget.trials - study.next_number, 0))

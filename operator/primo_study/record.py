@@ -106,6 +106,12 @@ def attempt(trial: TrialRecord, job: str) -> TrialRecord:
     return _moved(grown, TrialPhase.QUEUED, run, trial.reason, trial.message)
 
 
+def retried(trial: TrialRecord, job: str) -> TrialRecord:
+    """An ended trial gets another attempt, as the user asks; the wish and the attempt are one."""
+    again = attempt(trial, job)
+    return replace(again, reason=None, message=None, retried=trial.retry)
+
+
 def promoted(
     trial: TrialRecord, job: str, fidelity: float | None, resume_from: float | None
 ) -> TrialRecord:
@@ -178,6 +184,7 @@ def status(trial: TrialRecord) -> dict[str, Any]:
         phase=trial.phase.value,
         reason=trial.reason,
         message=trial.message,
+        retried=trial.retried,
         summary=_summary(trial.observations),
         fidelity=last.fidelity if last else None,
         observations=observations or None,

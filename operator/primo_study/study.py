@@ -56,8 +56,9 @@ TRIAL_TRANSITIONS: Mapping[TrialPhase, frozenset[TrialPhase]] = {
     ),
     TrialPhase.PAUSED: frozenset({TrialPhase.QUEUED, TrialPhase.STOPPED}),
     TrialPhase.COMPLETED: frozenset(),
-    TrialPhase.FAILED: frozenset(),
-    TrialPhase.STOPPED: frozenset(),
+    # Only when the user asks for another attempt.
+    TrialPhase.FAILED: frozenset({TrialPhase.QUEUED}),
+    TrialPhase.STOPPED: frozenset({TrialPhase.QUEUED}),
 }
 
 # Out of Completed and Failed leads only an edit of the spec, such as a raised budget.
@@ -217,7 +218,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """A trial as its object holds it, and the evidence about its open run."""
+    """A trial as its object holds it, and the evidence about its open run.
+
+    Attributes:
+        stop: the user wants it to get no further runs, for this reason.
+        retry: the user wants another attempt; each word is one wish.
+        retried: the last such wish that was granted.
+    """
 
     number: int
     name: str
@@ -229,6 +236,9 @@ class TrialRecord:
     message: str | None = None
     explanation: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence = Evidence()
+    stop: str | None = None
+    retry: str | None = None
+    retried: str | None = None
 
     @property
     def run(self) -> Run:
@@ -238,6 +248,13 @@ class TrialRecord:
     @property
     def unfinished(self) -> bool:
         return self.phase in UNFINISHED
+
+    @property
+    def to_retry(self) -> bool:
+        """It has ended without a result, and the user wants another attempt."""
+        ended = self.phase in (TrialPhase.FAILED, TrialPhase.STOPPED)
+        without = ended and self.run.reason != Reason.COMPLETED and self.stop is None
+        return without and self.retry is not None and self.retry != self.retried
 
     def attempts(self, *reasons: Reason) -> int:
         """How many attempts on the current rung ended so."""
@@ -300,6 +317,7 @@ class Study:
         asked_in_vain: the optimizer has nothing to start for exactly these trials.
         degraded: why the latest suggestions are not the algorithm's own; empty if they are.
         deleting: its deletion has begun.
+        used_numbers: trial numbers below this were seen in use, though no trial may have them now.
     """
 
     namespace: str
@@ -317,6 +335,7 @@ class Study:
     asked_in_vain: bool = False
     degraded: str = ""
     deleting: bool = False
+    used_numbers: int = 0
 
     def condition(self, kind: str) -> Mapping[str, Any] | None:
         """As last written."""
@@ -327,12 +346,17 @@ class Study:
     def next_number(self) -> int:
         """The lowest number a new trial may get: also those of deleted trials are used up."""
         known = max((trial.number + 1 for trial in self.trials), default=0)
-        return max(known, self.status.get("nextTrial") or 0)
+        return max(known, self.used_numbers, self.status.get("nextTrial") or 0)
 
     @property
     def unfinished(self) -> int:
         """Runs that hold a slot: queued ones too."""
         return sum(trial.unfinished for trial in self.trials)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing runs or waits to run, and nobody has asked for another attempt."""
+        return not any(trial.unfinished or trial.to_retry for trial in self.trials)
 
     @property
     def under_way(self) -> int:

@@ -65,6 +65,7 @@ class Scenario:
         fails: trials whose number leaves this remainder mod 5 fail; None: none does.
         drop, delay_s: watch events that never arrive, and how late the others are.
         delete_job, delete_trial: of 100 steps of a user's.
+        annotate: of 100 steps of a user's: a trial is to be stopped or retried.
         retention: which Jobs are kept.
         suspend_at_s: the study is suspended then, for a minute.
         calm_after_s: faults stop then.
@@ -82,6 +83,7 @@ class Scenario:
     delay_s: float = 0.1
     delete_job: float = 0.0
     delete_trial: float = 0.0
+    annotate: float = 0.0
     suspend_at_s: float | None = None
     retention: str | None = None
     calm_after_s: float = 400.0
@@ -111,6 +113,7 @@ class Scenario:
             delay_s=float(rng.choice([0.01, 0.5, 5.0])),
             delete_job=on(3.0),
             delete_trial=on(1.0),
+            annotate=on(5.0),
             retention=str(rng.choice(["All", "Failed", "None"])) if rng.random() < 0.5 else None,
             suspend_at_s=float(rng.uniform(1, 60)) if rng.random() < 0.3 else None,
         )
@@ -370,6 +373,7 @@ class Checker:
     job_names: set[str] = field(default_factory=set)
     observations: dict[str, list[Any]] = field(default_factory=dict)
     finished_runs: dict[str, list[Any]] = field(default_factory=dict)
+    retries: set[tuple[str, str]] = field(default_factory=set)
     spent: float = 0.0
     numbers: int = 0
 
@@ -412,8 +416,13 @@ class Checker:
         self.finished_runs[uid] = copy.deepcopy(runs)
         fidelities = [o.get("fidelity") or 0 for o in seen]
         self._hold(fidelities == sorted(set(fidelities)), f"I4: trial {number} observed twice")
-        if before is None or (old is TrialPhase.PAUSED and phase is TrialPhase.QUEUED):
+        ended = old in (TrialPhase.PAUSED, TrialPhase.FAILED, TrialPhase.STOPPED)
+        if before is None or (ended and phase is TrialPhase.QUEUED):
             self._slots()
+        if ended and old is not TrialPhase.PAUSED and phase is TrialPhase.QUEUED:
+            wish = (uid, status["retried"])
+            self._hold(wish not in self.retries, f"trial {number}: a retry is granted twice")
+            self.retries.add(wish)
         self._hold(len(str(obj)) < 16384, f"I9: trial {number} is too large")
 
     def _slots(self) -> None:
@@ -753,6 +762,17 @@ class World:
                 name = str(self.rng.choice(known))
                 self.trace.append(f"{self.now - START:8.2f} USER deletes {name}")
                 self.api.delete(kind, name)
+        known = list(self.api.objects[Kind.TRIAL])
+        if known and self.rng.random() < self.scenario.annotate / 100 * 3:
+            name, stop = str(self.rng.choice(known)), bool(self.rng.random() < 0.3)
+            self.trace.append(f"{self.now - START:8.2f} USER asks {name} to {stop=}")
+            wish = (
+                {names.STOP_ANNOTATION: "true"}
+                if stop
+                else {names.RETRY_ANNOTATION: f"{self.now:.0f}"}
+            )
+            patch = {"metadata": {"annotations": wish}}
+            self.api.edit(Kind.TRIAL, name, lambda trial: trial.update(merged(trial, patch)))
         self.after(3.0, self._user)
 
     def _suspend(self, suspend: bool) -> None:

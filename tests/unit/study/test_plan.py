@@ -19,6 +19,7 @@ from primo_study.plan import (
     Record,
     RemoveJob,
     Retry,
+    RetryAsked,
     Stop,
     Suspend,
     decide,
@@ -206,6 +207,69 @@ def test_the_time_budget_does_not_count_suspension(
 ) -> None:
     found = study(spec=spec(budget={"duration": "1m"}), status=status)
     assert (ending(found, now) is not None) == over
+
+
+BAD = ended(reason="Failed")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(trial(0, PHASE.FAILED, BAD), [], id="nothing is asked"),
+        pytest.param(trial(0, PHASE.FAILED, BAD, retry="1"), [RetryAsked], id="a failed one"),
+        pytest.param(trial(0, PHASE.STOPPED, BAD, retry="1"), [RetryAsked], id="a stopped one"),
+        pytest.param(trial(0, PHASE.FAILED, BAD, retry="1", retried="1"), [], id="once"),
+        pytest.param(
+            trial(0, PHASE.FAILED, BAD, retry="2", retried="1"), [RetryAsked], id="and once more"
+        ),
+        pytest.param(trial(0, PHASE.RUNNING, retry="1"), [], id="one that runs goes on"),
+        pytest.param(trial(0, PHASE.COMPLETED, ended(2), retry="1"), [], id="a result stands"),
+        pytest.param(
+            trial(0, PHASE.STOPPED, ended(), retry="1"), [], id="also that of a lower rung"
+        ),
+        pytest.param(
+            trial(0, PHASE.FAILED, BAD, retry="1", evidence=Evidence(lingering=True)),
+            [],
+            id="not while an earlier pod may write",
+        ),
+        pytest.param(trial(0, PHASE.RUNNING, stop="slow"), [Stop], id="one that runs is stopped"),
+        pytest.param(trial(0, stop="slow"), [Stop], id="a queued one"),
+        pytest.param(trial(0, PHASE.PAUSED, ended(), stop="slow"), [Stop], id="a paused one"),
+        pytest.param(
+            trial(0, PHASE.QUEUED, ended(reason="Lost"), stop="slow"), [Stop], id="a lost one"
+        ),
+        pytest.param(
+            trial(0, PHASE.RUNNING, stop="slow", evidence=there(outcome=OOPS)),
+            [Record],
+            id="what it has come to counts",
+        ),
+        pytest.param(trial(0, PHASE.STOPPED, BAD, stop="slow", retry="1"), [], id="stop wins"),
+    ],
+)
+def test_what_a_user_asks_of_a_trial(found: TrialRecord, expected: list[type[Action]]) -> None:
+    others = (trial(1, PHASE.PAUSED, ended()),) if found.unfinished else (trial(1),)
+    full = spec(parallelism=2, budget={"trials": 2}, fidelity=None)
+    assert kinds(study(found, *others, spec=full)) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({"parallelism": 1}, [], id="it waits for a slot"),
+        pytest.param({"suspend": True}, [Suspend], id="while suspended"),
+        pytest.param({"budget": {"duration": "1s"}}, [], id="in a study that ends"),
+        pytest.param({}, [RetryAsked], id="and comes before new trials"),
+    ],
+)
+def test_a_retry_takes_a_slot(fields: dict[str, Any], expected: list[type[Action]]) -> None:
+    found = study(trial(0, PHASE.FAILED, BAD, retry="1"), trial(1), spec=spec(**fields))
+    assert kinds(found) == expected
+
+
+def test_a_study_does_not_end_over_a_wish_for_a_retry() -> None:
+    budget = spec(budget={"trials": 1}, fidelity=None)
+    assert ending(study(trial(0, PHASE.FAILED, BAD), spec=budget), NOW)
+    assert ending(study(trial(0, PHASE.FAILED, BAD, retry="1"), spec=budget), NOW) is None
 
 
 def test_the_deadline_wakes_us() -> None:

@@ -40,9 +40,15 @@ def test_every_phase_has_its_line_in_the_tables() -> None:
     assert set(STUDY_TRANSITIONS) == set(StudyPhase)
 
 
-def test_a_trial_that_has_ended_stays_so() -> None:
-    for phase in (TrialPhase.COMPLETED, TrialPhase.FAILED, TrialPhase.STOPPED):
-        assert not TRIAL_TRANSITIONS[phase]
+def test_a_trial_that_has_ended_stays_so_unless_its_user_wants_another_attempt() -> None:
+    assert not TRIAL_TRANSITIONS[TrialPhase.COMPLETED]
+    for phase in (TrialPhase.FAILED, TrialPhase.STOPPED):
+        assert TRIAL_TRANSITIONS[phase] == {TrialPhase.QUEUED}
+        failed = trial(0, phase, ended(1, 2, "Failed"), reason="Failed", retry="1")
+        again = record.retried(failed, "next")
+        assert (again.phase, again.reason, again.retried) == (TrialPhase.QUEUED, None, "1")
+        assert (again.run.rung, again.run.attempt) == (1, 3)
+        assert not replace(again, phase=phase).to_retry, "the wish is granted once"
 
 
 @pytest.mark.parametrize(
