@@ -80,13 +80,17 @@ class KubernetesCluster:
         return await self._get(f"{JOBS.format(namespace)}/{name}")
 
     async def list_trials(self, namespace: str, study: str) -> Listing:
-        return await self._list(TRIALS.format(namespace), study)
+        path = TRIALS.format(namespace)
+        labelled = await self._list(path, names.selector(study))
+        unlabelled = await self._list(path, names.UNLABELLED)
+        own = [trial for trial in unlabelled.items if trial["spec"].get("study") == study]
+        return Listing([*labelled.items, *own], labelled.version)
 
     async def list_jobs(self, namespace: str, study: str) -> Listing:
-        return await self._list(JOBS.format(namespace), study)
+        return await self._list(JOBS.format(namespace), names.selector(study))
 
     async def list_pods(self, namespace: str, study: str) -> Listing:
-        return await self._list(PODS.format(namespace), study)
+        return await self._list(PODS.format(namespace), names.selector(study))
 
     async def failed_creates(self, namespace: str, job: str) -> Sequence[str]:
         fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
@@ -109,6 +113,11 @@ class KubernetesCluster:
         query = {"fieldValidation": "Strict", "dryRun": "All"}
         path = PODS.format(pod["metadata"]["namespace"])
         await self._call("POST", path, query=query, body=pod)
+
+    async def patch_trial(self, namespace: str, name: str, patch: Object, version: str) -> Object:
+        body = {**patch, "metadata": {**patch["metadata"], "resourceVersion": version}}
+        path = f"{TRIALS.format(namespace)}/{name}"
+        return await self._call("PATCH", path, body=body, kind=MERGE_PATCH)
 
     async def patch_trial_status(
         self, namespace: str, name: str, patch: Object, version: str
@@ -182,8 +191,8 @@ class KubernetesCluster:
         except NotFoundError:
             return None
 
-    async def _list(self, path: str, study: str) -> Listing:
-        query: dict[str, Any] = {"labelSelector": names.selector(study), "limit": PAGE}
+    async def _list(self, path: str, selector: str) -> Listing:
+        query: dict[str, Any] = {"labelSelector": selector, "limit": PAGE}
         while True:
             items: list[Object] = []
             try:

@@ -17,6 +17,7 @@ from primo_study.study import (
     Evidence,
     JobState,
     Reason,
+    Request,
     Run,
     Seen,
     Study,
@@ -62,6 +63,7 @@ def observe(family: Family, memory: Memory) -> Study | None:
         status=obj.get("status") or {},
         template=memory.template if checked else Template(),
         leftovers=_leftovers(family, trials, uid),
+        requests=_requests(family, memory, uid),
         ended_jobs=_ended_jobs(family, trials),
         degraded=memory.degraded,
         deleting=bool(metadata.get("deletionTimestamp")),
@@ -72,7 +74,11 @@ def observe(family: Family, memory: Memory) -> Study | None:
 
 def trial_objects(family: Family, study_uid: str) -> dict[str, Object]:
     """The study's own trials, by name."""
-    return {t["metadata"]["name"]: t for t in family.trials if study_uid in _owners(t)}
+    return {
+        trial["metadata"]["name"]: trial
+        for trial in family.trials
+        if study_uid in _owners(trial) and "number" in trial["spec"]
+    }
 
 
 def podless_at(family: Family, study: Study) -> dict[str, float]:
@@ -93,6 +99,7 @@ def podless_at(family: Family, study: Study) -> dict[str, float]:
 def prune(family: Family, memory: Memory, study: Study) -> None:
     """Forget what concerns no open run."""
     current = {trial.run.job for trial in study.trials if trial.unfinished and trial.run.open}
+    current |= {request.name for request in study.requests}
     for known in (memory.jobs, memory.refusals, memory.podless):
         for job in known.keys() - current:
             del known[job]
@@ -137,7 +144,7 @@ def _trials(
         pods.setdefault(_job_of(pod) or "", []).append((pod, gone))
     jobs = {job["metadata"]["name"]: job for job in family.jobs}
     records = [
-        _trial(obj, jobs, pods, memory, spec)
+        _trial(obj, _stem(obj, uid), jobs, pods, memory, spec)
         for obj in trial_objects(family, uid).values()
         if not obj["metadata"].get("deletionTimestamp")
     ]
@@ -146,20 +153,23 @@ def _trials(
 
 def _trial(
     obj: Object,
+    stem: str,
     jobs: Mapping[str, Object],
     pods: Mapping[str, list[tuple[Object, bool]]],
     memory: Memory,
     spec: StudySpec | None,
 ) -> TrialRecord:
-    name = obj["metadata"]["name"]
     given, status = obj["spec"], obj.get("status") or {}
-    # A trial without a status has been created for its first run, and that is all.
-    first = Run(names.job(name, 0, 0), rung=0, attempt=0, fidelity=given.get("fidelity"))
+    # A trial without runs has been made for its first one, and that is all; what its status may
+    # say is from before it had its number.
+    if not status.get("runs"):
+        status = {}
+    first = Run(names.job(stem, 0, 0), rung=0, attempt=0, fidelity=given.get("fidelity"))
     runs = tuple(_run(run) for run in status.get("runs") or ()) or (first,)
     phase = TrialPhase(status.get("phase") or TrialPhase.QUEUED)
     record = TrialRecord(
         number=given["number"],
-        name=name,
+        name=obj["metadata"]["name"],
         configuration=given["parameters"],
         phase=phase,
         runs=runs,
@@ -174,6 +184,41 @@ def _trial(
     if spec is None or not (record.unfinished or record.to_retry):
         return record
     return replace(record, evidence=_evidence(obj, record, jobs, pods, memory, spec))
+
+
+def _stem(trial: Object, study_uid: str) -> str:
+    """What the names of its Jobs begin with; users may name a trial of theirs as they like."""
+    return names.trial(trial["spec"]["study"], study_uid, trial["spec"]["number"])
+
+
+def _requests(family: Family, memory: Memory, uid: str) -> tuple[Request, ...]:
+    """Trials without a number; those of an earlier study of this name go with it."""
+    found = [
+        trial
+        for trial in family.trials
+        if "number" not in trial["spec"]
+        and not trial["metadata"].get("deletionTimestamp")
+        and _studies(trial) <= {uid}
+    ]
+    found.sort(key=lambda t: (t["metadata"]["creationTimestamp"], t["metadata"]["name"]))
+    return tuple(_request(trial, memory) for trial in found)
+
+
+def _request(trial: Object, memory: Memory) -> Request:
+    name, status = trial["metadata"]["name"], trial.get("status") or {}
+    refusal = memory.refusals.get(name)
+    return Request(
+        name=name,
+        configuration=trial["spec"].get("parameters") or {},
+        fidelity=trial["spec"].get("fidelity"),
+        said=(status.get("phase"), status.get("reason"), status.get("message")),
+        refusal=refusal.waiting if refusal else None,
+    )
+
+
+def _studies(trial: Object) -> set[str]:
+    owners = trial["metadata"].get("ownerReferences") or ()
+    return {owner["uid"] for owner in owners if owner["kind"] == names.STUDY_KIND}
 
 
 def _annotation(obj: Object, name: str) -> str | None:

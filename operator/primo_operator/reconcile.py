@@ -24,11 +24,13 @@ from primo_study import record
 from primo_study.ending import ending
 from primo_study.plan import (
     Action,
+    Adopt,
     Ask,
     CheckTemplate,
     Expire,
     Launch,
     Look,
+    NoteRequest,
     NoteStarted,
     NoteWaiting,
     Record,
@@ -171,6 +173,10 @@ class Reconciler:
                     return await self._runs.retry(key, study, trial)
                 case RetryAsked(trial):
                     return await self._runs.retry_asked(key, study, trial)
+                case Adopt(request, fidelity):
+                    return await self._runs.adopt(key, request, fidelity)
+                case NoteRequest(request, phase, why):
+                    return await self._writer.request(key, request.name, phase.value, why)
                 case Suspend(trial):
                     return await self._runs.suspend(key, study, trial)
                 case Stop(trial, message):

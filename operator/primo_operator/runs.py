@@ -13,7 +13,7 @@ from primo_operator.mirror import Key, Kind
 from primo_operator.writing import Writer
 from primo_optimizer import Suggestion
 from primo_study import record
-from primo_study.study import JobState, Outcome, Reason, Study, TrialRecord, Waiting
+from primo_study.study import JobState, Outcome, Reason, Request, Study, TrialRecord, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -44,29 +44,59 @@ class Runs:
             writer.memories[key].synced_at = None
             return False
         writer.mirror.absorb(Kind.TRIAL, made)
-        job = names.job(made["metadata"]["name"], 0, 0)
-        writer.memories[key].jobs[job] = JobState.UNMADE
         log.info("trial created", extra={"study": study.name, "trial": suggestion.trial})
-        grown = writer.observe(key)
-        trial = grown and next((t for t in grown.trials if t.number == suggestion.trial), None)
+        await self._launch_first(key, study, suggestion.trial)
+        return True
+
+    async def adopt(self, key: Key, request: Request, fidelity: float | None) -> bool:
+        """A trial of the user's gets its number; that announces its first run."""
+        writer, memory = self.writer, self.writer.memories[key]
+        study = writer.observe(key)
+        refusal = memory.refusals.get(request.name)
+        if study is None or (refusal and writer.clock.now() < refusal.retry_at):
+            return False
+        obj, number = writer.request_object(key, request.name), study.next_number
+        if obj is None:
+            return True
+        patch = manifests.adoption(study, obj, number, fidelity)
+        version = obj["metadata"]["resourceVersion"]
+        try:
+            made = await writer.cluster.patch_trial(study.namespace, request.name, patch, version)
+        except NotFoundError:
+            writer.mirror.absorb(Kind.TRIAL, obj, deleted=True)
+            return True
+        except RefusedError as error:
+            if error.status not in (*ABOUT_THE_OBJECT, 403):
+                raise  # a conflict, or a server that is busy: it is next in turn
+            memory.refusals[request.name] = self._refusal(error, refusal)
+            return True
+        memory.refusals.pop(request.name, None)
+        writer.mirror.absorb(Kind.TRIAL, made)
+        log.info("trial adopted", extra={"study": study.name, "trial": number})
+        await self._launch_first(key, study, number)
+        return True
+
+    async def _launch_first(self, key: Key, study: Study, number: int) -> None:
+        self.writer.memories[key].jobs[_job(study, number, 0)] = JobState.UNMADE
+        grown = self.writer.observe(key)
+        trial = grown and next((t for t in grown.trials if t.number == number), None)
         if grown and trial:
             await self.launch(key, grown, trial)
-        return True
 
     async def promote(
         self, key: Key, study: Study, trial: TrialRecord, suggestion: Suggestion
     ) -> bool:
-        job = names.job(trial.name, trial.run.rung + 1, 0)
+        job = _job(study, trial.number, trial.run.rung + 1)
         opened = record.promoted(trial, job, suggestion.fidelity, suggestion.resume_from)
         log.info("trial promoted", extra={"study": study.name, "trial": trial.number})
         return await self._open(key, study, trial, opened)
 
     async def retry(self, key: Key, study: Study, trial: TrialRecord) -> bool:
-        job = names.job(trial.name, trial.run.rung, trial.run.attempt + 1)
+        job = _job(study, trial.number, trial.run.rung, trial.run.attempt + 1)
         return await self._open(key, study, trial, record.attempt(trial, job))
 
     async def retry_asked(self, key: Key, study: Study, trial: TrialRecord) -> bool:
-        job = names.job(trial.name, trial.run.rung, trial.run.attempt + 1)
+        job = _job(study, trial.number, trial.run.rung, trial.run.attempt + 1)
         log.info("retry asked for", extra={"study": study.name, "trial": trial.number})
         return await self._open(key, study, trial, record.retried(trial, job))
 
@@ -82,8 +112,10 @@ class Runs:
         refusal = memory.refusals.get(name)
         if refusal and writer.clock.now() < refusal.retry_at:
             return False
-        uid = writer.trial_object(key, trial)["metadata"]["uid"]
-        manifest = manifests.job(study, trial, uid, writer.settings)
+        obj = writer.trial_object(key, trial)
+        if obj is None:
+            return True
+        manifest = manifests.job(study, trial, obj["metadata"]["uid"], writer.settings)
         # From here on it may exist: if no answer comes, the next pass looks.
         memory.jobs.pop(name, None)
         try:
@@ -105,8 +137,9 @@ class Runs:
             self.writer.memories[key].jobs[trial.run.job] = JobState.GONE
         else:
             self.writer.mirror.absorb(Kind.JOB, job)
-            uid = self.writer.trial_object(key, trial)["metadata"]["uid"]
-            if all(o["uid"] != uid for o in job["metadata"].get("ownerReferences") or ()):
+            obj = self.writer.trial_object(key, trial)
+            owners = {o["uid"] for o in job["metadata"].get("ownerReferences") or ()}
+            if obj and obj["metadata"]["uid"] not in owners:
                 self._name_taken(key, trial)
         return True
 
@@ -161,3 +194,7 @@ class Runs:
         memory.jobs[trial.run.job] = JobState.UNMADE
         retry_at = self.writer.clock.now() + REFUSED_RETRY_S
         memory.refusals[trial.run.job] = Refusal(waiting, retry_at)
+
+
+def _job(study: Study, number: int, rung: int, attempt: int = 0) -> str:
+    return names.job(names.trial(study.name, study.uid, number), rung, attempt)

@@ -22,8 +22,9 @@ from primo_operator.observe import observe, trial_objects
 from primo_operator.ports import Clock
 from primo_operator.settings import Settings
 from primo_study import record
+from primo_study.record import MAX_MESSAGE
 from primo_study.status import summarise
-from primo_study.study import Study, TrialRecord
+from primo_study.study import Study, TrialRecord, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +55,28 @@ class Writer:
         """The time now, as objects hold it."""
         return datetime.fromtimestamp(int(self.clock.now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def trial_object(self, key: Key, trial: TrialRecord) -> Object:
+    def trial_object(self, key: Key, trial: TrialRecord) -> Object | None:
+        """As our view shows it now; None if it has been deleted during this pass."""
         family: Family = self.mirror.family(key)
-        return trial_objects(family, self.memories[key].uid)[trial.name]
+        return trial_objects(family, self.memories[key].uid).get(trial.name)
 
     async def trial(self, key: Key, old: TrialRecord, new: TrialRecord) -> bool:
         """Write a trial's record. True if something was written, or the trial is gone."""
-        obj = self.trial_object(key, old)
-        patch = merge_patch(obj.get("status") or {}, record.status(new))
+        return await self._trial_status(self.trial_object(key, old), record.status(new))
+
+    async def request(self, key: Key, name: str, phase: str, why: Waiting) -> bool:
+        """Write what is said about a trial of the user's that has no number yet."""
+        said = {"phase": phase, "reason": why.reason, "message": why.message[:MAX_MESSAGE]}
+        return await self._trial_status(self.request_object(key, name), said)
+
+    def request_object(self, key: Key, name: str) -> Object | None:
+        trials = self.mirror.family(key).trials
+        return next((trial for trial in trials if trial["metadata"]["name"] == name), None)
+
+    async def _trial_status(self, obj: Object | None, status: Object) -> bool:
+        if obj is None:
+            return True
+        patch = merge_patch(obj.get("status") or {}, status)
         if not patch:
             return False
         metadata = obj["metadata"]

@@ -21,19 +21,33 @@ PARAMETERS_SCHEMA: dict[str, Any] = {
 
 
 class TrialSpec(Model):
-    """A suggestion: one configuration, and why it was proposed."""
+    """One configuration: proposed by the optimizer, or by a user who gives study and parameters."""
 
-    model_config = rules(("self == oldSelf", "a trial's spec is immutable"))
+    model_config = rules(
+        (
+            "!has(oldSelf.number) || self == oldSelf",
+            "a trial's spec is immutable",
+        )
+    )
     study: Annotated[str, Field(max_length=63)] = Field(description="The study it belongs to.")
-    number: Annotated[Int, Field(ge=0)] = Field(description="From 0; never used again.")
+    number: Annotated[Int, Field(ge=0)] | None = Field(
+        None,
+        description="From 0, never used again. Leave it out of a trial of your own: the operator "
+        "gives it when the trial may run, and from then on nothing here can change.",
+    )
     parameters: dict[str, Any] = Field(
-        description="The configuration: parameter name to value.",
+        description="The configuration: parameter name to value. A trial of your own has a value "
+        "for each parameter of the study; it counts as data, and in the study's budget.",
         json_schema_extra={"x-primo-schema": PARAMETERS_SCHEMA},
     )
-    fidelity: float | None = Field(None, description="Of its first run, in the study's unit.")
+    fidelity: float | None = Field(
+        None,
+        description="Of its first run, in the study's unit. Left out of a trial of your own: full.",
+    )
     suggestion: dict[str, Any] | None = Field(
         None,
-        description="Why it was proposed: stage, origin, prior, prediction.",
+        description="Why it was proposed: stage, origin, prior, prediction. Written by the "
+        "operator.",
         json_schema_extra={
             "x-primo-schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         },

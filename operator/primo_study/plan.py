@@ -7,10 +7,12 @@ missed, repeated or lost on the way here, the next pass says what is left to do.
 from dataclasses import dataclass, field
 
 from primo_study.ending import Ending, ending
+from primo_study.requests import judge
 from primo_study.study import (
     JobState,
     Outcome,
     Reason,
+    Request,
     Study,
     TrialPhase,
     TrialRecord,
@@ -19,6 +21,7 @@ from primo_study.study import (
 
 # A run whose pod cannot start by itself (no image, no ConfigMap, refused by quota) fails after it.
 START_DEADLINE_S = 600.0
+MAX_MESSAGE = 1024  # of one that is written to a trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,23 @@ class RetryAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """Give a trial of the user's its number, and create the Job of its first run."""
+
+    request: Request
+    fidelity: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRequest:
+    """Write down what a trial of the user's waits for, or what is wrong with it."""
+
+    request: Request
+    phase: TrialPhase
+    waiting: Waiting
+
+
+@dataclass(frozen=True, slots=True)
 class Suspend:
     """Take back a trial's open run, whose pod has not started; it is run again later."""
 
@@ -133,6 +153,8 @@ Action = (
     | Launch
     | Retry
     | RetryAsked
+    | Adopt
+    | NoteRequest
     | Suspend
     | Stop
     | RemoveJob
@@ -177,9 +199,12 @@ def decide(study: Study, now: float) -> Plan:
             actions.append(Stop(trial, trial.stop))
     actions += [RemoveJob(job) for job in study.leftovers]
     actions += _expiries(study)
-    actions += _retries_asked(study, free_slots(study, end))
+    slots = free_slots(study, end)
+    retries = _retries_asked(study, slots)
+    requests = _for_requests(study, end, slots - len(retries))
+    actions += retries + requests
     ask = room(study, end)
-    if ask and not any(isinstance(action, Record | RetryAsked) for action in actions):
+    if ask and not any(_comes_before_asking(action) for action in actions):
         actions.append(ask)
     return Plan(tuple(actions), _wake_at(study, end, now))
 
@@ -222,6 +247,32 @@ def _retries_asked(study: Study, slots: int) -> list[RetryAsked]:
     return [RetryAsked(trial) for trial in wanted[:slots]]
 
 
+def _for_requests(study: Study, end: Ending | None, slots: int) -> list[Action]:
+    """One is adopted a pass, so that each next one is judged by all there is then."""
+    actions: list[Action] = []
+    adopted = False
+    for request in study.requests:
+        verdict = judge(study, request, end, slots)
+        if verdict.said:
+            phase, why = verdict.said
+            if request.said != (phase.value, why.reason, why.message[:MAX_MESSAGE]):
+                actions.append(NoteRequest(request, phase, why))
+        if verdict.adopt and not adopted:
+            adopted = request.refusal is None
+            actions.append(Adopt(request, verdict.fidelity))
+    return actions
+
+
+def _comes_before_asking(action: Action) -> bool:
+    """It takes a slot, or tells the optimizer something."""
+    match action:
+        case Record() | RetryAsked():
+            return True
+        case Adopt(request):
+            return request.refusal is None
+    return False
+
+
 def _to_suspend(study: Study, trial: TrialRecord) -> bool:
     """A queued run costs nothing yet; one whose script runs may end, so that nothing is lost."""
     assert study.spec
@@ -232,7 +283,7 @@ def _to_suspend(study: Study, trial: TrialRecord) -> bool:
 
 def _note(trial: TrialRecord) -> list[Action]:
     why = trial.evidence.waiting
-    if why and (trial.run.reason, trial.run.message) != (why.reason, why.message[:1024]):
+    if why and (trial.run.reason, trial.run.message) != (why.reason, why.message[:MAX_MESSAGE]):
         return [NoteWaiting(trial, why)]
     return []
 

@@ -97,7 +97,7 @@ def _suspended_seconds(study: Study, phase: StudyPhase, now: float) -> int | Non
 
 def _stage(study: Study) -> str | None:
     """Of the latest trial: suggestions of the model never go back to the initial design."""
-    stages = [trial.explanation.get("stage") for trial in study.trials]
+    stages = [stage for t in study.trials if (stage := t.explanation.get("stage"))]
     if StudyPhase.OPTIMIZING.value in stages:
         return StudyPhase.OPTIMIZING.value
     return stages[-1] if stages else None

@@ -277,6 +277,23 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A trial that a user has made by hand, and that has no number yet.
+
+    Attributes:
+        configuration: as she wrote it.
+        said: phase, reason and message, as written last.
+        refusal: why the API server did not let us give it its number.
+    """
+
+    name: str
+    configuration: Mapping[str, Any]
+    fidelity: float | None = None
+    said: tuple[str | None, str | None, str | None] = (None, None, None)
+    refusal: Waiting | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EndedJob:
     """The Job of a run whose end has been recorded.
 
@@ -313,6 +330,7 @@ class Study:
         created_at: seconds since the epoch, by the API server's clock.
         status: as last written; what it holds may be older than the trials.
         leftovers: names of Jobs of this study that are no open run of a trial.
+        requests: trials of the user's own that have no number yet, the oldest first.
         ended_jobs: Jobs of recorded runs that still exist.
         asked_in_vain: the optimizer has nothing to start for exactly these trials.
         degraded: why the latest suggestions are not the algorithm's own; empty if they are.
@@ -331,6 +349,7 @@ class Study:
     status: Mapping[str, Any] = field(default_factory=dict)
     template: Template = Template()
     leftovers: tuple[str, ...] = ()
+    requests: tuple[Request, ...] = ()
     ended_jobs: tuple[EndedJob, ...] = ()
     asked_in_vain: bool = False
     degraded: str = ""

@@ -14,6 +14,7 @@ SMALL = {
     "two rungs": Scenario(trials=3, parallelism=2, rungs=2),
     "a failing trial": Scenario(trials=3, parallelism=3, rungs=1, fails=1),
     "suspended on its way": Scenario(trials=3, parallelism=3, rungs=2, suspend_at_s=4.0),
+    "one of the user's own": Scenario(trials=3, parallelism=2, rungs=1, own_trials=1),
     "no Job is kept": Scenario(trials=2, parallelism=2, rungs=2, retention="None"),
 }
 
@@ -58,7 +59,8 @@ def test_a_smooth_run_writes_little(scenario: Scenario) -> None:
     """Each run: its Job, its start, its end; each trial: its object. The study: a few a run."""
     world = simulate(scenario, 0)
     runs = world.writes["create job"]
-    assert world.writes["create trial"] == scenario.trials
+    assert world.writes["create trial"] == scenario.trials - scenario.own_trials
+    assert world.writes["adopt trial"] == scenario.own_trials
     assert world.writes["patch trial"] <= 2 * runs + scenario.trials
     assert world.writes["patch study"] <= 3 * runs + 4
     assert world.writes["patch job"] == (runs if scenario.retention else 0)

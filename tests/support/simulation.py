@@ -66,6 +66,7 @@ class Scenario:
         drop, delay_s: watch events that never arrive, and how late the others are.
         delete_job, delete_trial: of 100 steps of a user's.
         annotate: of 100 steps of a user's: a trial is to be stopped or retried.
+        own_trials: how many a user makes by hand; the first at once, and every third is no good.
         retention: which Jobs are kept.
         suspend_at_s: the study is suspended then, for a minute.
         calm_after_s: faults stop then.
@@ -84,6 +85,7 @@ class Scenario:
     delete_job: float = 0.0
     delete_trial: float = 0.0
     annotate: float = 0.0
+    own_trials: int = 0
     suspend_at_s: float | None = None
     retention: str | None = None
     calm_after_s: float = 400.0
@@ -114,6 +116,7 @@ class Scenario:
             delete_job=on(3.0),
             delete_trial=on(1.0),
             annotate=on(5.0),
+            own_trials=int(rng.integers(0, 5)) if rng.random() < 0.5 else 0,
             retention=str(rng.choice(["All", "Failed", "None"])) if rng.random() < 0.5 else None,
             suspend_at_s=float(rng.uniform(1, 60)) if rng.random() < 0.3 else None,
         )
@@ -194,6 +197,10 @@ class SimulatedCluster:
 
     async def dry_run_pod(self, pod: Object) -> None:
         await Call("dry-run pod", lambda: None, False)
+
+    async def patch_trial(self, namespace: str, name: str, patch: Object, version: str) -> Object:
+        apply = lambda: self._api.patch(Kind.TRIAL, name, patch, version)  # noqa: E731
+        return await Call("adopt trial", apply, True)
 
     async def patch_trial_status(
         self, namespace: str, name: str, patch: Object, version: str
@@ -295,11 +302,13 @@ class Api:
             raise ViolationError(f"I10: a write without difference to {kind} {name}: {patch}")
         return self._commit(kind, new, "MODIFIED")
 
-    def patch(self, kind: Kind, name: str, patch: Object) -> Object:
+    def patch(self, kind: Kind, name: str, patch: Object, expected: str | None = None) -> Object:
         """A merge patch of all but the status."""
         old = self.objects[kind].get(name)
         if old is None:
             raise NotFoundError(404, f"{name} not found")
+        if expected not in (None, old["metadata"]["resourceVersion"]):
+            raise ConflictError(409, "the object has been modified")
         new = merged(old, patch)
         if new == old:
             raise ViolationError(f"I10: a write without difference to {kind} {name}: {patch}")
@@ -394,8 +403,11 @@ class Checker:
 
     def _trial(self, before: Object | None, obj: Object) -> None:
         spec, status = obj["spec"], obj.get("status") or {}
+        if "number" not in spec:
+            return
         number, uid = spec["number"], obj["metadata"]["uid"]
-        if before is None:
+        new = before is None or "number" not in before["spec"]
+        if new:
             self._hold(number not in self.trial_uids, f"I2: number {number} is used again")
             self.trial_uids[number] = uid
             self.configurations[number] = spec["parameters"]
@@ -417,7 +429,7 @@ class Checker:
         fidelities = [o.get("fidelity") or 0 for o in seen]
         self._hold(fidelities == sorted(set(fidelities)), f"I4: trial {number} observed twice")
         ended = old in (TrialPhase.PAUSED, TrialPhase.FAILED, TrialPhase.STOPPED)
-        if before is None or (ended and phase is TrialPhase.QUEUED):
+        if new or (ended and phase is TrialPhase.QUEUED):
             self._slots()
         if ended and old is not TrialPhase.PAUSED and phase is TrialPhase.QUEUED:
             wish = (uid, status["retried"])
@@ -427,7 +439,8 @@ class Checker:
 
     def _slots(self) -> None:
         trials = self.world.api.objects[Kind.TRIAL].values()
-        phases = [(t.get("status") or {}).get("phase") or "Queued" for t in trials]
+        numbered = [t for t in trials if "number" in t["spec"]]
+        phases = [(t.get("status") or {}).get("phase") or "Queued" for t in numbered]
         open_ = sum(phase in ("Queued", "Running") for phase in phases)
         limit = self.world.scenario.parallelism
         self._hold(open_ <= limit, f"I1: {open_} unfinished runs, parallelism is {limit}")
@@ -481,6 +494,10 @@ class World:
         self._pass: Coroutine[Any, Any, float | None] | None = None
         self._due = self.now
         self._boot()
+        for k in range(scenario.own_trials):
+            self.after(k * 15.0, lambda k=k: self._make_trial(k))
+        while self._heap and self._heap[0][0] <= self.now:
+            heapq.heappop(self._heap)[2]()
         self.api.create(Kind.STUDY, self._study_object())
         if scenario.suspend_at_s is not None:
             self.after(scenario.suspend_at_s, lambda: self._suspend(True))
@@ -509,13 +526,14 @@ class World:
         if self.writes.total() != before:
             raise ViolationError(f"not stable: {self.writes}")
         self._check_retention()
+        self._check_own_trials()
 
     def _check_retention(self) -> None:
         """Of the recorded runs' Jobs only those are left that are to be kept."""
         reasons = {
             run["job"]: run.get("reason")
             for trial in self.api.objects[Kind.TRIAL].values()
-            for run in trial["status"]["runs"]
+            for run in trial["status"].get("runs") or ()
         }
         for name in self.api.objects[Kind.JOB]:
             kept = {"None": False, "Failed": reasons.get(name) != "Completed"}
@@ -526,6 +544,8 @@ class World:
         """What the study has come to, without names, times and attempts."""
         trials = {}
         for obj in self.api.objects[Kind.TRIAL].values():
+            if "number" not in obj["spec"]:
+                continue
             status = obj.get("status") or {}
             seen = [(o.get("fidelity"), o["values"]) for o in status.get("observations") or ()]
             trials[obj["spec"]["number"]] = (obj["spec"]["parameters"], status.get("phase"), seen)
@@ -756,7 +776,8 @@ class World:
                 known = [
                     name
                     for name in known
-                    if self.api.objects[kind][name]["spec"]["number"] < status.get("nextTrial", 0)
+                    if self.api.objects[kind][name]["spec"].get("number", 1e9)
+                    < status.get("nextTrial", 0)
                 ]
             if known and self.rng.random() < rate / 100 * 3:
                 name = str(self.rng.choice(known))
@@ -782,6 +803,27 @@ class World:
 
         if self._phase() not in ("Completed", "Failed"):
             self.api.edit(Kind.STUDY, STUDY, edited)
+
+    def _make_trial(self, k: int) -> None:
+        x = -1 if k % 3 == 1 else 5000 + k
+        trial = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.TRIAL_KIND,
+            "metadata": {"name": f"mine-{k}", "namespace": NAMESPACE},
+            "spec": {"study": STUDY, "parameters": {"x": x}},
+        }
+        self.api.create(Kind.TRIAL, trial)
+
+    def _check_own_trials(self) -> None:
+        """Each has become a trial of the study, or says why not."""
+        for k in range(self.scenario.own_trials):
+            trial = self.api.objects[Kind.TRIAL].get(f"mine-{k}")
+            if trial is None or "number" in trial["spec"]:
+                continue
+            wanted = "InvalidTrial" if k % 3 == 1 else "StudyEnded"
+            reason = (trial.get("status") or {}).get("reason")
+            if reason != wanted:
+                raise ViolationError(f"mine-{k} says {reason}, not {wanted}")
 
     def _check_suspended(self) -> None:
         """Without faults, a minute is enough: what ran has ended, and nothing waits for a pod."""

@@ -286,6 +286,12 @@ def _edited(edit: Edit) -> list[str]:
     return broken_rules(schema(STUDY), new, old=old)
 
 
+def test_a_trial_of_ones_own_may_change_until_it_has_its_number() -> None:
+    old = {"spec": {"study": "digits", "parameters": {"lr": 7}}}
+    new = {"spec": {"study": "digits", "parameters": {"lr": 0.1}, "number": 3, "fidelity": 9}}
+    assert broken_rules(schema(TRIAL), new, old=old) == []
+
+
 @pytest.mark.parametrize(
     "change", [{"number": 2}, {"parameters": {"lr": 0.2}}, {"fidelity": 9}, {"suggestion": {}}]
 )

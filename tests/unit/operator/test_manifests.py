@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from primo_operator import names
-from primo_operator.manifests import job, message_limit, probe_job, probe_pod, trial_object
+from primo_operator.manifests import (
+    adoption,
+    job,
+    message_limit,
+    probe_job,
+    probe_pod,
+    trial_object,
+)
 from primo_operator.settings import Settings
 from primo_optimizer import Suggestion
 from primo_study.study import TrialPhase
@@ -54,6 +61,23 @@ def test_a_job_tells_which_template_it_is_made_of() -> None:
     hashes = [found["metadata"]["labels"][names.TEMPLATE_LABEL] for found in (one, two)]
     assert hashes[0] != hashes[1]
     assert one["spec"]["template"]["metadata"]["labels"][names.TEMPLATE_LABEL] == hashes[0]
+
+
+def test_a_trial_of_the_users_keeps_its_owners_and_has_one_controller() -> None:
+    owner = {"kind": "Application", "uid": "their-own", "controller": True}
+    theirs = {"metadata": {"ownerReferences": [owner]}}
+    patch = adoption(study(), theirs, 7, 9.0)
+    first, ours = patch["metadata"]["ownerReferences"]
+    assert first == owner
+    assert (ours["kind"], ours["uid"], ours["controller"]) == (
+        "PriMOStudy",
+        study().uid,
+        False,
+    )
+    assert patch["metadata"]["labels"][names.TRIAL_LABEL] == "7"
+    assert patch["spec"] == {"number": 7, "fidelity": 9.0, "suggestion": {"origin": "User"}}
+    (alone,) = adoption(study(), {"metadata": {}}, 7, None)["metadata"]["ownerReferences"]
+    assert alone["controller"] is True
 
 
 def test_the_command_is_never_touched() -> None:
