@@ -286,11 +286,13 @@ def _evidence(
         default=None,
     )
     pod, gone = newest or (None, False)
+    suspended = bool(job and job["spec"].get("suspend"))
     started_at, ended_at = times(pod) if pod else (None, None)
     refusal = memory.refusals.get(run.job) if state is JobState.UNMADE else None
     return Evidence(
         job=state,
-        running=pod is not None and not gone and main_started(pod),
+        running=pod is not None and not gone and not suspended and main_started(pod),
+        suspended=suspended,
         waiting=refusal.waiting if refusal else _waiting(job, pod, gone, memory, run),
         outcome=(refusal.final if refusal else None)
         or outcome(pod, gone, job, state is JobState.GONE, run, spec),
@@ -315,7 +317,7 @@ def _waiting(
 ) -> Waiting | None:
     if job is None:
         return None
-    if (job.get("spec") or {}).get("suspend"):
+    if job["spec"].get("suspend"):
         return Waiting("Suspended", "the Job is suspended: it waits in a queue", endless=False)
     if pod is None or gone:
         return memory.podless.get(run.job)

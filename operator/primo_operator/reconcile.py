@@ -30,6 +30,7 @@ from primo_study.plan import (
     Expire,
     Launch,
     Look,
+    NoteQueuedAgain,
     NoteRequest,
     NoteStarted,
     NoteWaiting,
@@ -165,6 +166,8 @@ class Reconciler:
                     )
                 case NoteWaiting(trial, why):
                     return await self._writer.trial(key, trial, record.waiting(trial, why))
+                case NoteQueuedAgain(trial, why):
+                    return await self._writer.trial(key, trial, record.queued_again(trial, why))
                 case Look(trial):
                     return await self._runs.look(key, study, trial)
                 case Launch(trial):

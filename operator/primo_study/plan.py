@@ -53,6 +53,14 @@ class NoteWaiting:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteQueuedAgain:
+    """Write down that a trial's run was sent back into its queue."""
+
+    trial: TrialRecord
+    waiting: Waiting
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Ask the API server itself for the Job of a trial's open run: our view may lag."""
 
@@ -149,6 +157,7 @@ Action = (
     | Record
     | NoteStarted
     | NoteWaiting
+    | NoteQueuedAgain
     | Look
     | Launch
     | Retry
@@ -237,6 +246,8 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
                 assert evidence.waiting
                 message = f"{evidence.waiting.reason}: {evidence.waiting.message}"
                 return [Record(trial, Outcome(Reason.START_FAILED, message))]
+            if evidence.suspended and evidence.waiting and trial.phase is TrialPhase.RUNNING:
+                return [NoteQueuedAgain(trial, evidence.waiting)]
             if evidence.running and trial.phase is TrialPhase.QUEUED:
                 return [NoteStarted(trial)]
             return _note(trial)

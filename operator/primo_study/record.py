@@ -40,6 +40,13 @@ def waiting(trial: TrialRecord, why: Waiting) -> TrialRecord:
     return _moved(trial, trial.phase, run, why.reason, message)
 
 
+def queued_again(trial: TrialRecord, why: Waiting) -> TrialRecord:
+    """The open run's pod was taken away, and it waits for another: what it has used is not paid."""
+    message = _short(why.message)
+    run = replace(trial.run, started_at=None, reason=why.reason, message=message)
+    return _moved(trial, TrialPhase.QUEUED, run, why.reason, message)
+
+
 def ended(
     trial: TrialRecord,
     outcome: Outcome,

@@ -34,7 +34,8 @@ class StudyPhase(StrEnum):
 
 UNFINISHED = frozenset({TrialPhase.QUEUED, TrialPhase.RUNNING})
 
-# A run may end before it is ever seen running. Running -> Queued: it was lost and is run again.
+# A run may end before it is ever seen running. Running -> Queued: it was lost and is run again, or
+# was sent back into its queue.
 TRIAL_TRANSITIONS: Mapping[TrialPhase, frozenset[TrialPhase]] = {
     TrialPhase.QUEUED: frozenset(
         {
@@ -187,6 +188,7 @@ class Evidence:
 
     Attributes:
         since: when its Job was created, in seconds since the epoch.
+        suspended: its Job is: it waits in a queue, or was sent back into it.
         lingering: a pod of an earlier run still exists; it may still write checkpoints.
         template: hash of the trial template that its Job is made from.
         gpus: that its pod holds.
@@ -196,6 +198,7 @@ class Evidence:
 
     job: JobState = JobState.UNSEEN
     running: bool = False
+    suspended: bool = False
     waiting: Waiting | None = None
     outcome: Outcome | None = None
     since: float | None = None

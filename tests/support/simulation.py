@@ -67,6 +67,7 @@ class Scenario:
         delete_job, delete_trial: of 100 steps of a user's.
         annotate: of 100 steps of a user's: a trial is to be stopped or retried.
         own_trials: how many a user makes by hand; the first at once, and every third is no good.
+        preempt: Jobs wait in a queue, and a pod is sent back into it with this probability.
         retention: which Jobs are kept.
         suspend_at_s: the study is suspended then, for a minute.
         calm_after_s: faults stop then.
@@ -86,6 +87,7 @@ class Scenario:
     delete_trial: float = 0.0
     annotate: float = 0.0
     own_trials: int = 0
+    preempt: float | None = None
     suspend_at_s: float | None = None
     retention: str | None = None
     calm_after_s: float = 400.0
@@ -117,6 +119,7 @@ class Scenario:
             delete_trial=on(1.0),
             annotate=on(5.0),
             own_trials=int(rng.integers(0, 5)) if rng.random() < 0.5 else 0,
+            preempt=float(rng.uniform(0, 0.5)) if rng.random() < 0.3 else None,
             retention=str(rng.choice(["All", "Failed", "None"])) if rng.random() < 0.5 else None,
             suspend_at_s=float(rng.uniform(1, 60)) if rng.random() < 0.3 else None,
         )
@@ -279,6 +282,8 @@ class Api:
             raise AlreadyExistsError(409, f"{name} already exists")
         self.uids += 1
         obj = copy.deepcopy(obj)
+        if kind is Kind.JOB and self.world.scenario.preempt is not None:
+            obj["spec"]["suspend"] = True  # as the queue's webhook does
         obj["metadata"] |= {
             "uid": f"{self.uids:08d}-0000",
             "creationTimestamp": stamp(self.world.now),
@@ -487,6 +492,7 @@ class World:
         self.trace: deque[str] = deque(maxlen=60)
         self.ended = False
         self.calls = 0
+        self.preempted = 0
         self.writes: Counter[str] = Counter()
         self.fault_at = fault_at
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -677,14 +683,45 @@ class World:
     def _world_acts(self, kind: Kind, obj: Object, event: str) -> None:
         name = obj["metadata"]["name"]
         if kind is Kind.JOB and event == "ADDED":
-            self.after(float(self.rng.uniform(0.2, 2.0)), lambda: self._make_pod(name))
+            delay = float(self.rng.uniform(0.2, 2.0))
+            if obj["spec"].get("suspend"):
+                self.after(delay, lambda: self._admit(name))
+            else:
+                self.after(delay, lambda: self._make_pod(name))
         elif kind is Kind.JOB and event == "MODIFIED":
             conditions = (obj.get("status") or {}).get("conditions")
             ttl_s = obj["spec"].get("ttlSecondsAfterFinished")
             if conditions and ttl_s is not None:
                 self.after(ttl_s + 0.2, lambda: self.api.delete(Kind.JOB, name))
         elif kind is Kind.POD and event == "ADDED":
-            self.after(float(self.rng.uniform(0.1, 3.0)), lambda: self._start_pod(name))
+            uid = obj["metadata"]["uid"]
+            self.after(float(self.rng.uniform(0.1, 3.0)), lambda: self._start_pod(name, uid))
+
+    def _admit(self, job_name: str) -> None:
+        """The queue lets a Job go."""
+        self.api.edit(Kind.JOB, job_name, lambda job: job["spec"].update(suspend=False))
+        self.after(float(self.rng.uniform(0.2, 2.0)), lambda: self._make_pod(job_name))
+
+    def _preempt(self, pod_name: str, uid: str) -> None:
+        """The queue takes a Job back; it will have another pod."""
+        job_name = pod_name.removesuffix("-pod")
+        if not self._is_pod(pod_name, uid) or job_name not in self.api.objects[Kind.JOB]:
+            return
+        self.preempted += 1
+        self.api.edit(Kind.JOB, job_name, lambda job: job["spec"].update(suspend=True))
+        self.api.edit(Kind.POD, pod_name, self._disrupted)
+        self.after(0.5, lambda: self.api.delete(Kind.POD, pod_name))
+        self.after(float(self.rng.uniform(1.0, 9.0)), lambda: self._admit(job_name))
+
+    def _is_pod(self, name: str, uid: str) -> bool:
+        pod = self.api.objects[Kind.POD].get(name)
+        return pod is not None and pod["metadata"]["uid"] == uid
+
+    def _disrupted(self, pod: Object) -> None:
+        pod["metadata"]["deletionTimestamp"] = stamp(self.now)
+        pod["status"]["conditions"] = [
+            {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+        ]
 
     def _make_pod(self, job_name: str) -> None:
         job = self.api.objects[Kind.JOB].get(job_name)
@@ -701,7 +738,10 @@ class World:
         pod = {"metadata": metadata, "spec": template["spec"], "status": {"phase": "Pending"}}
         self.api.create(Kind.POD, pod)
 
-    def _start_pod(self, name: str) -> None:
+    def _start_pod(self, name: str, uid: str) -> None:
+        if not self._is_pod(name, uid):
+            return
+
         def running(pod: Object) -> None:
             pod["status"] = {
                 "phase": "Running",
@@ -713,25 +753,23 @@ class World:
         # 9 epochs take longer than 1, and no two runs equally long.
         delay = float(self.rng.uniform(1.0, 20.0))
         if not self.calm and self.rng.random() < self.scenario.disrupt:
-            self.after(delay / 2, lambda: self._evict(name))
+            self.after(delay / 2, lambda: self._evict(name, uid))
+        elif not self.calm and self.rng.random() < (self.scenario.preempt or 0.0):
+            self.after(delay / 2, lambda: self._preempt(name, uid))
         else:
-            self.after(delay, lambda: self._finish_pod(name))
+            self.after(delay, lambda: self._finish_pod(name, uid))
 
-    def _evict(self, name: str) -> None:
-        def disrupted(pod: Object) -> None:
-            pod["metadata"]["deletionTimestamp"] = stamp(self.now)
-            pod["status"]["conditions"] = [
-                {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
-            ]
-
-        self.api.edit(Kind.POD, name, disrupted)
+    def _evict(self, name: str, uid: str) -> None:
+        if not self._is_pod(name, uid):
+            return
+        self.api.edit(Kind.POD, name, self._disrupted)
         self.after(0.5, lambda: self.api.delete(Kind.POD, name))
         self.after(1.0, lambda: self._end_job(name.removesuffix("-pod"), "Failed"))
 
-    def _finish_pod(self, name: str) -> None:
-        pod = self.api.objects[Kind.POD].get(name)
-        if pod is None:
+    def _finish_pod(self, name: str, uid: str) -> None:
+        if not self._is_pod(name, uid):
             return
+        pod = self.api.objects[Kind.POD][name]
         environment = {e["name"]: e["value"] for e in pod["spec"]["containers"][0]["env"]}
         number = int(environment["PRIMO_TRIAL"])
         failed = self.scenario.fails is not None and number % 5 == self.scenario.fails

@@ -56,6 +56,22 @@ def test_one_attempt_is_one_job_with_one_pod() -> None:
     assert "ttlSecondsAfterFinished" not in found["spec"]
 
 
+def test_queue_and_priority_reach_job_and_pod() -> None:
+    labels = {"kueue.x-k8s.io/queue-name": "gpu", "kueue.x-k8s.io/priority-class": "low"}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "template": {
+                "spec": {"containers": [{"name": "c", "image": "i"}], "priorityClassName": "batch"}
+            }
+        },
+    }
+    found = job(study(spec=spec(trialTemplate=template)), trial(0), "u", Settings())
+    assert labels.items() <= found["metadata"]["labels"].items()
+    assert found["spec"]["template"]["spec"]["priorityClassName"] == "batch"
+    assert "suspend" not in found["spec"], "the queue's own admission decides"
+
+
 def test_a_job_tells_which_template_it_is_made_of() -> None:
     one, two = made(), made(container={"image": "other"})
     hashes = [found["metadata"]["labels"][names.TEMPLATE_LABEL] for found in (one, two)]

@@ -14,6 +14,7 @@ from primo_study.plan import (
     Expire,
     Launch,
     Look,
+    NoteQueuedAgain,
     NoteStarted,
     NoteWaiting,
     Record,
@@ -126,6 +127,32 @@ def kinds(found: Study, now: float = NOW) -> list[type[Action]]:
 )
 def test_decide(found: Study, expected: list[type[Action]]) -> None:
     assert kinds(found) == expected
+
+
+IN_QUEUE = Waiting("Suspended", "it waits in a queue", endless=False)
+
+
+@pytest.mark.parametrize(
+    ("phase", "evidence", "expected"),
+    [
+        pytest.param(PHASE.QUEUED, there(), [NoteWaiting], id="it waits in its queue"),
+        pytest.param(
+            PHASE.RUNNING, there(), [NoteQueuedAgain], id="it was preempted: queued again"
+        ),
+        pytest.param(
+            PHASE.RUNNING,
+            there(outcome=Outcome(Reason.COMPLETED)),
+            [Record],
+            id="its result came before",
+        ),
+    ],
+)
+def test_a_job_in_a_queue_fails_nothing(
+    phase: TrialPhase, evidence: Evidence, expected: list[type[Action]]
+) -> None:
+    queued = replace(evidence, suspended=True, waiting=IN_QUEUE)
+    found = study(trial(0, phase, evidence=queued), trial(1))
+    assert kinds(found, CREATED + 100 * START_DEADLINE_S) == expected
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,18 @@ def test_all_outcomes_lead_somewhere() -> None:
         assert end(trial(0, phase), Outcome(reason)).phase in TRIAL_TRANSITIONS[phase] | {phase}
 
 
+def test_a_run_sent_back_into_its_queue_costs_nothing() -> None:
+    held = run(2, started_at="2027-01-15T08:00:00Z", gpus=4.0, template="0123456789")
+    why = Waiting("Suspended", "it waits in a queue", endless=False)
+    again = record.queued_again(trial(0, TrialPhase.RUNNING, held), why)
+    assert (again.phase, again.reason) == (TrialPhase.QUEUED, "Suspended")
+    assert (again.run.attempt, again.run.open, again.run.gpu_hours(2e9)) == (0, True, 0.0)
+    later = Evidence(job=JobState.PRESENT, started_at="2027-01-15T08:45:00Z")
+    done = end(replace(record.started(replace(again, evidence=later), NOW), evidence=later), GOOD)
+    assert done.run.gpu_hours(0.0) == pytest.approx(1.0)
+    assert (done.reason, done.phase) == ("Completed", TrialPhase.COMPLETED)
+
+
 def test_a_run_taken_back_costs_no_retry_and_leaves_no_reason() -> None:
     waits = record.suspended(trial(0, TrialPhase.QUEUED, run(1)), NOW)
     assert (waits.phase, waits.reason, waits.run.open) == (TrialPhase.QUEUED, "Suspended", False)
