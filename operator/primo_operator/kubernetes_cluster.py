@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,7 @@ from primo_operator.cluster import (
     Object,
     RefusedError,
 )
+from primo_operator.notices import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class KubernetesCluster:
     def __init__(self, client: ApiClient, timeout_s: float) -> None:
         self._client = client
         self._timeout_s = timeout_s
+        self._throttle = Throttle()
         self._notices: asyncio.Queue[Notice] = asyncio.Queue(WAITING_NOTICES)
 
     # --- reads
@@ -142,8 +145,10 @@ class KubernetesCluster:
     # --- events
 
     def notify(self, notice: Notice) -> None:
-        with contextlib.suppress(asyncio.QueueFull):
-            self._notices.put_nowait(notice)
+        admitted = self._throttle.admit(notice, time.monotonic())
+        if admitted:
+            with contextlib.suppress(asyncio.QueueFull):
+                self._notices.put_nowait(admitted)
 
     async def post_notices(self) -> None:
         """Post what was notified, for ever; one that is refused is dropped."""

@@ -13,6 +13,7 @@ from primo_operator import manifests
 from primo_operator.cluster import AlreadyExistsError, Cluster, ConflictError, RefusedError
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.notices import one_line
 from primo_operator.observe import podless_at, prune
 from primo_operator.ports import Answer, Clock, Suggester
 from primo_operator.runs import ABOUT_THE_OBJECT, REFUSED_RETRY_S, Runs
@@ -235,8 +236,8 @@ class Reconciler:
             extra={"study": study.name, "job": trial.run.job, "reason": outcome.reason.value},
         )
         warning = outcome.reason is not Reason.COMPLETED
-        what = f"trial {trial.number}: {new.message or _values(outcome)}"
-        self._writer.notify(key, outcome.reason.value, what, warning=warning)
+        what = f"trial {trial.number}: {one_line(new.message) or _values(outcome)}"
+        self._writer.notify(key, f"Trial{outcome.reason.value}", what, warning=warning)
         return True
 
     # --- ask

@@ -73,6 +73,7 @@ class Runs:
         memory.refusals.pop(request.name, None)
         writer.mirror.absorb(Kind.TRIAL, made)
         log.info("trial adopted", extra={"study": study.name, "trial": number})
+        writer.notify(key, "TrialAdopted", f"{request.name} is trial {number}")
         await self._launch_first(key, study, number)
         return True
 
@@ -98,6 +99,7 @@ class Runs:
     async def retry_asked(self, key: Key, study: Study, trial: TrialRecord) -> bool:
         job = _job(study, trial.number, trial.run.rung, trial.run.attempt + 1)
         log.info("retry asked for", extra={"study": study.name, "trial": trial.number})
+        self.writer.notify(key, "TrialRetried", f"trial {trial.number}: as its annotation asks")
         return await self._open(key, study, trial, record.retried(trial, job))
 
     async def _open(self, key: Key, study: Study, trial: TrialRecord, opened: TrialRecord) -> bool:
@@ -160,6 +162,7 @@ class Runs:
         if trial.run.open and trial.evidence.job is not JobState.UNMADE:
             await self.writer.cluster.delete_job(study.namespace, trial.run.job)
         stopped = record.stopped(trial, message, self.writer.stamp())
+        self.writer.notify(key, "TrialStopped", f"trial {trial.number}: {message}")
         return await self.writer.trial(key, trial, stopped)
 
     async def expire(self, key: Key, study: Study, job: str, ttl_s: int | None) -> bool:
