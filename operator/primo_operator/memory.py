@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from primo_study.spec import StudySpec
 from primo_study.study import JobState, Outcome, Study, Template, Waiting
 
-Fingerprint = tuple[tuple[int, str, int, int], ...]
+Fingerprint = tuple[int, tuple[tuple[int, str, int, int], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Memory:
             of it.
         spec: as parsed, or its mistakes; for this generation.
         template: the API server's answer, for this generation of the spec.
-        vain: for exactly these trials the optimizer had nothing to start.
+        vain: for exactly this spec and these trials the optimizer had nothing to start.
         used_numbers: trial numbers below this have been seen in use.
         synced_at: when all its objects were last listed; None: never.
         status_at: when its status was last written.
@@ -64,8 +64,8 @@ class Memory:
 
 
 def fingerprint(study: Study) -> Fingerprint:
-    """Equal as long as a suggestion would be: numbers, phases, runs and observations."""
-    return tuple(
+    """Equal as long as a suggestion would be: the spec, numbers, phases, runs, observations."""
+    return study.generation, tuple(
         (trial.number, trial.phase.value, len(trial.runs), len(trial.observations))
         for trial in study.trials
     )

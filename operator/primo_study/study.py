@@ -335,7 +335,7 @@ class Study:
         leftovers: names of Jobs of this study that are no open run of a trial.
         requests: trials of the user's own that have no number yet, the oldest first.
         ended_jobs: Jobs of recorded runs that still exist.
-        asked_in_vain: the optimizer has nothing to start for exactly these trials.
+        asked_in_vain: the optimizer has nothing to start for exactly this spec and these trials.
         degraded: why the latest suggestions are not the algorithm's own; empty if they are.
         deleting: its deletion has begun.
         used_numbers: trial numbers below this were seen in use, though no trial may have them now.

@@ -38,6 +38,13 @@ def test_the_invariants_hold_under_drawn_faults(block: int) -> None:
         assert world.result()[1] in ("Completed", "Failed")
 
 
+def test_a_study_deleted_at_any_moment_leaves_nothing() -> None:
+    for seed in range(15):
+        world = World(Scenario.drawn(seed), seed)
+        world.advance(float(world.rng.uniform(0, 60)))
+        world.delete_study()
+
+
 def test_a_seed_replays_to_the_letter() -> None:
     for seed in range(0, 300, 30):
         first, second = (simulate(Scenario.drawn(seed), seed) for _ in range(2))

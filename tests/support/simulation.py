@@ -459,7 +459,8 @@ class Checker:
         allowed = phase is old or phase in STUDY_TRANSITIONS[old]
         self._hold(allowed, f"I8: the study went from {old} to {phase}")
         ended = old in (StudyPhase.COMPLETED, StudyPhase.FAILED)
-        self._hold(not ended or phase is old, f"I8: the study left {old}")
+        edited = ended and status["observedGeneration"] != before["status"]["observedGeneration"]
+        self._hold(not ended or edited or phase is old, f"I8: the study left {old}")
         spent = status["budgetUsed"]["fullEvaluations"]
         self._hold(spent >= self.spent - 1e-6, f"I5: budget used fell from {self.spent} to {spent}")
         self._hold(status["nextTrial"] >= self.numbers, "I2: the watermark went back")
@@ -493,6 +494,7 @@ class World:
         self.ended = False
         self.calls = 0
         self.preempted = 0
+        self.failing = False  # whoever ends now
         self.writes: Counter[str] = Counter()
         self.fault_at = fault_at
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -501,7 +503,7 @@ class World:
         self._due = self.now
         self._boot()
         for k in range(scenario.own_trials):
-            self.after(k * 15.0, lambda k=k: self._make_trial(k))
+            self.after(k * 15.0, lambda k=k: self.make_trial(f"mine-{k}", _own_x(k)))
         while self._heap and self._heap[0][0] <= self.now:
             heapq.heappop(self._heap)[2]()
         self.api.create(Kind.STUDY, self._study_object())
@@ -521,14 +523,14 @@ class World:
 
     def run(self, limit_s: float = 7200.0) -> None:
         """Until the study has ended; then three resyncs, which must write nothing."""
-        self._drive(lambda: self._phase() in ("Completed", "Failed"), limit_s)
+        self._drive(lambda: self.phase in ("Completed", "Failed"), limit_s)
         self.ended = True
         self._boot()
-        self._drive(lambda: False, 60.0, patient=False)
+        self.advance(60.0)
         before = self.writes.total()
         for _ in range(3):
             self._boot()
-            self._drive(lambda: False, 20.0, patient=False)
+            self.advance(20.0)
         if self.writes.total() != before:
             raise ViolationError(f"not stable: {self.writes}")
         self._check_retention()
@@ -558,7 +560,25 @@ class World:
         status = self.api.objects[Kind.STUDY][STUDY]["status"]
         return trials, status["phase"], status.get("front"), status["trials"]
 
+    def delete_study(self, limit_s: float = 60.0) -> None:
+        """Nothing of it may be left then, but trials of the user's that it has not taken in."""
+        self.api.delete(Kind.STUDY, STUDY)
+        self.ended = True
+        self.advance(limit_s)
+        left = [
+            name
+            for kind in (Kind.TRIAL, Kind.JOB, Kind.POD)
+            for name, obj in self.api.objects[kind].items()
+            if kind is not Kind.TRIAL or "number" in obj["spec"]
+        ]
+        if left:
+            raise ViolationError(f"the study is deleted, and there are {left}")
+
     # --- time
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self._drive(lambda: False, seconds, patient=False)
 
     def _drive(self, done: Callable[[], bool], limit_s: float, *, patient: bool = True) -> None:
         end = self.now + limit_s
@@ -569,7 +589,7 @@ class World:
             if moment > end:
                 self.now = end
                 if patient:
-                    raise ViolationError(f"not finished after {limit_s:g} s: {self._phase()}")
+                    raise ViolationError(f"not finished after {limit_s:g} s: {self.phase}")
                 return
             self.now = max(self.now, moment)
             if next_event <= self.now:
@@ -577,9 +597,17 @@ class World:
             else:
                 self._step()
 
-    def _phase(self) -> str:
-        status = self.api.objects[Kind.STUDY][STUDY].get("status") or {}
-        return str(status.get("phase") or "Pending")
+    @property
+    def spec(self) -> dict[str, Any]:
+        spec: dict[str, Any] = self.api.objects[Kind.STUDY][STUDY]["spec"]
+        return spec
+
+    @property
+    def phase(self) -> str:
+        study = self.api.objects[Kind.STUDY].get(STUDY)
+        if study is None:
+            return "Deleted"
+        return str((study.get("status") or {}).get("phase") or "Pending")
 
     # --- the operator
 
@@ -598,6 +626,10 @@ class World:
             self.mirror,
         )
         self._due = self.now + 1.0
+
+    def crash(self) -> None:
+        """kill -9, and a new start a little later."""
+        self._crash("by hand")
 
     def _crash(self, when: str) -> None:
         self.trace.append(f"{self.now - START:8.2f} CRASH {when}")
@@ -773,6 +805,7 @@ class World:
         environment = {e["name"]: e["value"] for e in pod["spec"]["containers"][0]["env"]}
         number = int(environment["PRIMO_TRIAL"])
         failed = self.scenario.fails is not None and number % 5 == self.scenario.fails
+        failed |= self.failing
         fidelity = float(environment.get("PRIMO_FIDELITY", 9))
         error = 1.0 / (1 + number % 7) / fidelity
         cost = float(1 + number % 7)
@@ -808,15 +841,7 @@ class World:
             (Kind.JOB, self.scenario.delete_job),
             (Kind.TRIAL, self.scenario.delete_trial),
         ):
-            known = list(self.api.objects[kind])
-            if kind is Kind.TRIAL:  # she has seen it: the study's status counts it
-                status = self.api.objects[Kind.STUDY][STUDY].get("status") or {}
-                known = [
-                    name
-                    for name in known
-                    if self.api.objects[kind][name]["spec"].get("number", 1e9)
-                    < status.get("nextTrial", 0)
-                ]
+            known = self.counted_trials() if kind is Kind.TRIAL else list(self.api.objects[kind])
             if known and self.rng.random() < rate / 100 * 3:
                 name = str(self.rng.choice(known))
                 self.trace.append(f"{self.now - START:8.2f} USER deletes {name}")
@@ -825,29 +850,42 @@ class World:
         if known and self.rng.random() < self.scenario.annotate / 100 * 3:
             name, stop = str(self.rng.choice(known)), bool(self.rng.random() < 0.3)
             self.trace.append(f"{self.now - START:8.2f} USER asks {name} to {stop=}")
-            wish = (
-                {names.STOP_ANNOTATION: "true"}
-                if stop
-                else {names.RETRY_ANNOTATION: f"{self.now:.0f}"}
-            )
-            patch = {"metadata": {"annotations": wish}}
-            self.api.edit(Kind.TRIAL, name, lambda trial: trial.update(merged(trial, patch)))
+            key = names.STOP_ANNOTATION if stop else names.RETRY_ANNOTATION
+            self.annotate(name, key, f"{self.now:.0f}")
         self.after(3.0, self._user)
 
     def _suspend(self, suspend: bool) -> None:
+        if self.phase not in ("Completed", "Failed"):
+            self.edit_study({"suspend": suspend})
+
+    def edit_study(self, spec: dict[str, Any]) -> None:
+        """A merge patch of its spec, as `kubectl patch` would send it."""
+
         def edited(study: Object) -> None:
-            study["spec"]["suspend"] = suspend
-            study["metadata"]["generation"] += 1
+            patched = merged(study["spec"], spec)
+            if patched != study["spec"]:
+                study["spec"] = patched
+                study["metadata"]["generation"] += 1
 
-        if self._phase() not in ("Completed", "Failed"):
-            self.api.edit(Kind.STUDY, STUDY, edited)
+        self.api.edit(Kind.STUDY, STUDY, edited)
 
-    def _make_trial(self, k: int) -> None:
-        x = -1 if k % 3 == 1 else 5000 + k
+    def annotate(self, trial: str, key: str, value: str | None) -> None:
+        patch = {"metadata": {"annotations": {key: value}}}
+        self.api.edit(Kind.TRIAL, trial, lambda found: found.update(merged(found, patch)))
+
+    def counted_trials(self) -> list[str]:
+        """Those that a user has seen in the study's status, by name."""
+        status = self.api.objects[Kind.STUDY][STUDY].get("status") or {}
+        seen = status.get("nextTrial", 0)
+        trials = self.api.objects[Kind.TRIAL]
+        return [n for n, t in trials.items() if t["spec"].get("number", seen) < seen]
+
+    def make_trial(self, name: str, x: int) -> None:
+        """A trial of the user's own."""
         trial = {
             "apiVersion": names.API_VERSION,
             "kind": names.TRIAL_KIND,
-            "metadata": {"name": f"mine-{k}", "namespace": NAMESPACE},
+            "metadata": {"name": name, "namespace": NAMESPACE},
             "spec": {"study": STUDY, "parameters": {"x": x}},
         }
         self.api.create(Kind.TRIAL, trial)
@@ -865,7 +903,7 @@ class World:
 
     def _check_suspended(self) -> None:
         """Without faults, a minute is enough: what ran has ended, and nothing waits for a pod."""
-        if self.scenario.faulty or self.fault_at or self._phase() != "Suspended":
+        if self.scenario.faulty or self.fault_at or self.phase != "Suspended":
             return
         for name, job in self.api.objects[Kind.JOB].items():
             if not (job.get("status") or {}).get("conditions"):
@@ -878,6 +916,11 @@ class World:
             "metadata": {"name": STUDY, "namespace": NAMESPACE},
             "spec": study_spec(self.scenario),
         }
+
+
+def _own_x(k: int) -> int:
+    """Every third is outside the range."""
+    return -1 if k % 3 == 1 else 5000 + k
 
 
 @dataclass

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from primo_operator.memory import Memory, fingerprint
 from primo_study.ending import ending
 from primo_study.plan import (
     START_DEADLINE_S,
@@ -504,3 +505,11 @@ def test_the_budget_counts_what_each_run_adds() -> None:
 
 def test_numbers_of_deleted_trials_are_not_used_again() -> None:
     assert study(trial(0), status={"nextTrial": 5}).next_number == 5
+
+
+def test_a_raised_budget_is_asked_for_again() -> None:
+    """What the optimizer had nothing to start for before the edit it may have now."""
+    memory = Memory()
+    memory.vain = fingerprint(study(DONE))
+    assert memory.vain == fingerprint(study(DONE))
+    assert memory.vain != fingerprint(replace(study(DONE), generation=2))
