@@ -6,6 +6,7 @@ trials: it is written only when it differs.
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ def _results(study: Study) -> dict[str, Any]:
     # The exact volume of a large front in many dimensions takes minutes: then 50 stand for it.
     measured = front if len(problem.objectives) <= MAX_EXACT else _spread(front, problem)
     points = problem.losses([trial.observations[-1].values for trial in measured])
-    volume = float(hypervolume(points, reference))
+    volume = _volume(tuple(map(tuple, points.tolist())), tuple(reference.tolist()))
     signs = {o.name: o.sign for o in problem.objectives}
     return {
         "front": tuple(
@@ -155,6 +156,12 @@ def _results(study: Study) -> dict[str, Any]:
         },
         "best": {name: _best(completed, name, sign) for name, sign in signs.items()},
     }
+
+
+@lru_cache(maxsize=256)
+def _volume(points: tuple[tuple[float, ...], ...], reference: tuple[float, ...]) -> float:
+    """Remembered, since most passes do not change the front, and a large one takes a while."""
+    return float(hypervolume(np.array(points), np.array(reference)))
 
 
 def _spread(front: Sequence[TrialRecord], problem: Problem) -> Sequence[TrialRecord]:
