@@ -6,8 +6,9 @@ taken for lost when we know that its Job was never made.
 
 from dataclasses import dataclass, field
 
+from primo_operator.cluster import Object
 from primo_study.spec import StudySpec
-from primo_study.study import JobState, Outcome, Study, Template, Waiting
+from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Waiting
 
 Fingerprint = tuple[int, tuple[tuple[int, str, int, int], ...]]
 
@@ -36,6 +37,7 @@ class Memory:
         jobs: what is known of Jobs that our view lacks, by name.
         refusals: by the Job's name.
         podless: why a Job has no pod, by the Job's name.
+        records: trials as read from their objects, by UID.
         ttls: what has been said of how long a Job is kept: once, whatever an admission policy makes
             of it.
         spec: as parsed, or its mistakes; for this generation.
@@ -52,6 +54,7 @@ class Memory:
     jobs: dict[str, JobState] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     podless: dict[str, Waiting] = field(default_factory=dict)
+    records: dict[str, tuple[Object, TrialRecord]] = field(default_factory=dict)
     ttls: dict[str, int | None] = field(default_factory=dict)
     template: Template = field(default_factory=Template)
     template_generation: int = 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from primo_operator import names
 from primo_operator.cluster import Object
@@ -10,6 +9,7 @@ from primo_operator.gpus import gpus
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Family
 from primo_operator.pods import lingers, main_started, outcome, times, waiting
+from primo_operator.reading import read_trial
 from primo_optimizer import InvalidSpecError
 from primo_study.spec import StudySpec, parse
 from primo_study.study import (
@@ -19,10 +19,8 @@ from primo_study.study import (
     Reason,
     Request,
     Run,
-    Seen,
     Study,
     Template,
-    TrialPhase,
     TrialRecord,
     Waiting,
     epoch,
@@ -30,7 +28,6 @@ from primo_study.study import (
 
 # A Job this long without a pod is asked for the Events that say why.
 PODLESS_AFTER_S = 30.0
-MAX_RETRY_WORD = 63
 
 
 def observe(family: Family, memory: Memory) -> Study | None:
@@ -103,11 +100,13 @@ def prune(family: Family, memory: Memory, study: Study) -> None:
     for known in (memory.jobs, memory.refusals, memory.podless):
         for job in known.keys() - current:
             del known[job]
+    for uid in memory.records.keys() - {trial["metadata"]["uid"] for trial in family.trials}:
+        del memory.records[uid]
     for job in memory.ttls.keys() - {job["metadata"]["name"] for job in family.jobs}:
         del memory.ttls[job]
-    for uid, pod in list(family.departed.items()):
+    for pod_uid, pod in list(family.departed.items()):
         if _job_of(pod) not in current:
-            del family.departed[uid]
+            del family.departed[pod_uid]
 
 
 def _with_vain(study: Study, memory: Memory) -> Study:
@@ -144,7 +143,7 @@ def _trials(
         pods.setdefault(_job_of(pod) or "", []).append((pod, gone))
     jobs = {job["metadata"]["name"]: job for job in family.jobs}
     records = [
-        _trial(obj, _stem(obj, uid), jobs, pods, memory, spec)
+        _trial(obj, jobs, pods, memory, spec)
         for obj in trial_objects(family, uid).values()
         if not obj["metadata"].get("deletionTimestamp")
     ]
@@ -153,42 +152,24 @@ def _trials(
 
 def _trial(
     obj: Object,
-    stem: str,
     jobs: Mapping[str, Object],
     pods: Mapping[str, list[tuple[Object, bool]]],
     memory: Memory,
     spec: StudySpec | None,
 ) -> TrialRecord:
-    given, status = obj["spec"], obj.get("status") or {}
-    # A trial without runs has been made for its first one, and that is all; what its status may
-    # say is from before it had its number.
-    if not status.get("runs"):
-        status = {}
-    first = Run(names.job(stem, 0, 0), rung=0, attempt=0, fidelity=given.get("fidelity"))
-    runs = tuple(_run(run) for run in status.get("runs") or ()) or (first,)
-    phase = TrialPhase(status.get("phase") or TrialPhase.QUEUED)
-    record = TrialRecord(
-        number=given["number"],
-        name=obj["metadata"]["name"],
-        configuration=given["parameters"],
-        phase=phase,
-        runs=runs,
-        observations=tuple(_seen(o) for o in status.get("observations") or ()),
-        reason=status.get("reason"),
-        message=status.get("message"),
-        explanation=given.get("suggestion") or {},
-        stop=_to_stop(obj),
-        retry=(_annotation(obj, names.RETRY_ANNOTATION) or "")[:MAX_RETRY_WORD] or None,
-        retried=status.get("retried"),
-    )
+    record = _read(obj, memory)
     if spec is None or not (record.unfinished or record.to_retry):
         return record
     return replace(record, evidence=_evidence(obj, record, jobs, pods, memory, spec))
 
 
-def _stem(trial: Object, study_uid: str) -> str:
-    """What the names of its Jobs begin with; users may name a trial of theirs as they like."""
-    return names.trial(trial["spec"]["study"], study_uid, trial["spec"]["number"])
+def _read(obj: Object, memory: Memory) -> TrialRecord:
+    """Its record; read once for each version, since most trials of a large study have ended."""
+    uid = obj["metadata"]["uid"]
+    known = memory.records.get(uid)
+    if known is None or known[0] is not obj:
+        memory.records[uid] = known = obj, read_trial(obj, memory.uid)
+    return known[1]
 
 
 def _requests(family: Family, memory: Memory, uid: str) -> tuple[Request, ...]:
@@ -219,43 +200,6 @@ def _request(trial: Object, memory: Memory) -> Request:
 def _studies(trial: Object) -> set[str]:
     owners = trial["metadata"].get("ownerReferences") or ()
     return {owner["uid"] for owner in owners if owner["kind"] == names.STUDY_KIND}
-
-
-def _annotation(obj: Object, name: str) -> str | None:
-    return (obj["metadata"].get("annotations") or {}).get(name)
-
-
-def _to_stop(obj: Object) -> str | None:
-    """Why the user wants the trial to be stopped; None if she does not."""
-    value = _annotation(obj, names.STOP_ANNOTATION)
-    if value is None or value.lower() in ("", "false"):
-        return None
-    return "stopped by its user" + ("" if value.lower() == "true" else f": {value}")
-
-
-def _run(run: Mapping[str, Any]) -> Run:
-    return Run(
-        job=run["job"],
-        rung=run["rung"],
-        attempt=run["attempt"],
-        fidelity=run.get("fidelity"),
-        resume_from=run.get("resumeFrom"),
-        started_at=run.get("startedAt"),
-        finished_at=run.get("finishedAt"),
-        reason=run.get("reason"),
-        message=run.get("message"),
-        template=run.get("template"),
-        gpus=run.get("gpus"),
-    )
-
-
-def _seen(observation: Mapping[str, Any]) -> Seen:
-    return Seen(
-        fidelity=observation.get("fidelity"),
-        values=observation["values"],
-        observed_at=observation["observedAt"],
-        step=observation.get("step"),
-    )
 
 
 # --- evidence
