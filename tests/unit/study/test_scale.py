@@ -1,7 +1,6 @@
 """A study of ten thousand trials: its status is small, and a pass does not do n² work."""
 
 import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from primo_study.plan import decide
 from primo_study.status import summarise
 from primo_study.study import EndedJob, Reason, Seen, Study, TrialPhase
 from support.builders import CREATED, ended, run, spec, study, trial
+from support.counting import calls
 
 STAMP = "2027-01-15T09:00:00Z"
 PHASES = (TrialPhase.COMPLETED, TrialPhase.COMPLETED, TrialPhase.PAUSED, TrialPhase.FAILED)
@@ -43,22 +43,6 @@ def big(n: int, objectives: int = 2, letters: int = 8) -> Study:
 
 def _reason(phase: TrialPhase) -> str:
     return Reason.FAILED if phase is TrialPhase.FAILED else Reason.COMPLETED
-
-
-def calls(act: Callable[[], Any]) -> int:
-    """How many Python functions are called on the way: work that no machine does faster."""
-    count = 0
-
-    def profile(_frame: Any, event: str, _argument: Any) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(profile)
-    try:
-        act()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 @pytest.mark.parametrize(
