@@ -225,7 +225,8 @@ def test_a_user_steers_a_study(kube: Kube, operator: Operator, local_cluster: Lo
     config = local_cluster.kubeconfig
     kube.apply(own_trial("slow-one", "steered", mode="slow", x=0.5), "default")
     kube.apply(own_trial("wrong-one", "steered", mode="slow", x=7), "default")
-    given = study("steered", parameters=SLOW, parallelism=1, budget={"trials": 1})
+    fields = {"parallelism": 1, "budget": {"trials": 1}, "retention": {"jobs": "None"}}
+    given = study("steered", parameters=SLOW, **fields)
     kube.apply(given, "default")
     eventually(lambda: reason(kube, "slow-one")[0] == "Running", "her own trial runs")
     eventually(lambda: reason(kube, "wrong-one") == ("Failed", "InvalidTrial"), "a bad one says so")
@@ -256,6 +257,7 @@ def test_a_user_steers_a_study(kube: Kube, operator: Operator, local_cluster: Lo
     first, second = own["status"]["runs"]
     assert first["template"] != second["template"]
     assert own["spec"]["number"] == 0
+    eventually(lambda: not jobs(local_cluster, "steered"), "no Job is kept")
     assert own["spec"]["suggestion"] == {"origin": "User"}
     kubectl(config, "delete", "primostudy", "steered", "--timeout=60s")
     eventually(lambda: kube.get("PriMOTrial", "slow-one", "default") is None, "it goes too")
