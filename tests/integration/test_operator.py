@@ -266,3 +266,31 @@ def test_a_user_steers_a_study(kube: Kube, operator: Operator, local_cluster: Lo
 
 def _json(spec: dict[str, Any]) -> str:
     return json.dumps({"spec": spec})
+
+
+def test_a_run_that_waits_says_for_what_and_is_taken_back_when_the_study_is_suspended(
+    kube: Kube, operator: Operator, local_cluster: LocalCluster
+) -> None:
+    given = study("waiting", budget={"trials": 1})
+    pod = given["spec"]["trialTemplate"]["spec"]["template"]["spec"]
+    pod["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 99}}
+    kube.apply(given, "default")
+
+    def states() -> list[tuple[str | None, str | None]]:
+        trials = kube.trials("waiting", "default")
+        return [reason(kube, trial["metadata"]["name"]) for trial in trials]
+
+    eventually(
+        lambda: states() == [("Queued", "Unschedulable")], "it says that no node has so many"
+    )
+    patch = ["patch", "primostudy", "waiting", "--type=merge", "-p"]
+    kubectl(local_cluster.kubeconfig, *patch, _json({"suspend": True}))
+    eventually(lambda: states() == [("Queued", "Suspended")], "it is taken back")
+    eventually(lambda: not jobs(local_cluster, "waiting"), "its Job is gone")
+    pod["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 1}}
+    template = given["spec"]["trialTemplate"]
+    kubectl(local_cluster.kubeconfig, *patch, _json({"trialTemplate": template, "suspend": False}))
+    found = ended(kube, "waiting")
+    assert found["status"]["trials"]["completed"] == 1
+    (trial,) = kube.trials("waiting", "default")
+    assert [run["reason"] for run in trial["status"]["runs"]] == ["Suspended", "Completed"]
