@@ -20,15 +20,17 @@ def save_front(study: Object, trials: Sequence[Object], path: Path) -> None:
     figure, axes = pyplot.subplots(
         1, len(others), figsize=(6 * len(others), 4.5), squeeze=False, layout="constrained"
     )
-    last = [values for trial in trials if (values := _last(trial))]
+    last = [seen for trial in trials if (seen := _last(trial))]
+    kinds = {
+        True: ("o", "0.7", "trials, at their highest fidelity"),
+        False: ("x", "tab:red", "infeasible"),
+    }
     for axis, other in zip(axes[0], others, strict=True):
-        axis.scatter(
-            [v[other] for v in last],
-            [v[first] for v in last],
-            s=18,
-            color="0.7",
-            label="trials, at their highest fidelity",
-        )
+        for feasible, (marker, color, label) in kinds.items():
+            values = [v["values"] for v in last if (v.get("feasible") is not False) is feasible]
+            if values:
+                x, y = [v[other] for v in values], [v[first] for v in values]
+                axis.scatter(x, y, s=18, marker=marker, color=color, label=label)
         points = sorted((e["values"][other], e["values"][first]) for e in front)
         axis.plot(*zip(*points, strict=True), "o-", color="tab:blue", label="Pareto front")
         axis.set_xlabel(other)
@@ -39,6 +41,6 @@ def save_front(study: Object, trials: Sequence[Object], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _last(trial: Object) -> Mapping[str, float] | None:
+def _last(trial: Object) -> Mapping[str, Any] | None:
     observations = (trial.get("status") or {}).get("observations") or ()
-    return observations[-1]["values"] if observations else None
+    return observations[-1] if observations else None

@@ -10,6 +10,7 @@ from rich.text import Text
 
 Object = Mapping[str, Any]
 MAX_RUNNING = 8
+WORTH_A_LINE = (("Degraded", "True"), ("Failed", "True"), ("WarmStarted", "False"))
 
 
 def plain(text: object) -> Text:
@@ -29,11 +30,12 @@ def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> Ren
     head.add_row("phase", status.get("phase") or "Pending")
     head.add_row("trials", f"{status.get('progress') or '0'}  {_counts(status)}")
     head.add_row("rungs", _rungs(trials))
-    head.add_row("front", f"{status.get('frontSize') or 0} trade-offs")
+    infeasible = f", {status['infeasible']} infeasible" if status.get("infeasible") else ""
+    head.add_row("front", f"{status.get('frontSize') or 0} trade-offs{infeasible}")
     head.add_row("hypervolume", status.get("hypervolumeText") or "-")
     head.add_row("time", f"{elapsed_s:.0f} s")
     for condition in status.get("conditions") or ():
-        if condition["type"] in ("Degraded", "Failed") and condition["status"] == "True":
+        if (condition["type"], condition["status"]) in WORTH_A_LINE:
             head.add_row(condition["type"].lower(), plain(condition["message"]))
     return Group(head, _running(trials))
 
@@ -48,14 +50,18 @@ def one_line(study: Object) -> str:
 
 
 def front_table(study: Object, trials: Sequence[Object]) -> RenderableType:
-    """The front, a row a trial: objective values and configuration."""
-    front = (study.get("status") or {}).get("front") or ()
+    """The front, a row a trial: objective values and configuration; the preferred one is named."""
+    status = study.get("status") or {}
+    front = status.get("front") or ()
+    if not front and status.get("infeasible"):
+        return Text(f"none of {status['infeasible']} trials at full fidelity keeps the constraints")
     if not front:
         return Text("no trial has been observed at full fidelity")
     by_number = {trial["spec"]["number"]: trial for trial in trials}
     objectives = [o["name"] for o in study["spec"]["objectives"]]
     parameters = [p["name"] for p in study["spec"]["parameters"]]
-    table = Table(title=Text("Pareto front"))
+    preferred = f", preferred: {status['preferred']['trial']}" if "preferred" in status else ""
+    table = Table(title=Text(f"Pareto front{preferred}"))
     for name in ("trial", *objectives, *parameters):
         table.add_column(plain(name), justify="right")
     for entry in front:

@@ -17,6 +17,7 @@ from primo_operator.ports import Answer
 from primo_optimizer import PrimoError, SpaceExhaustedError, Suggestion, Trial, suggest
 from primo_optimizer.rungs import ladder
 from primo_study.study import Study
+from primo_study.warm_start import together
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,9 @@ class WorkerSuggester:
     async def suggest(self, study: Study, count: int, new_trials: int) -> Answer:
         assert study.spec
         question = {
-            "spec": study.spec.model_dump(by_alias=True, exclude_none=True, mode="json"),
+            "spec": _spec(study),
             "trials": [trial.as_trial().to_dict() for trial in study.trials],
+            "earlier": [trial.to_dict() for trial in together(study.sources)],
             "count": count,
             "seed": study.spec.seed,
             "next_number": study.next_number,
@@ -109,6 +111,16 @@ class WorkerSuggester:
         except (ValueError, TypeError, KeyError) as error:
             await self.close()
             raise WorkerError(f"the worker answered nonsense: {error}") from error
+
+
+def _spec(study: Study) -> dict[str, Any]:
+    """With each prior the number of the trial from which it counts."""
+    assert study.spec
+    spec = study.spec.model_dump(by_alias=True, exclude_none=True, mode="json")
+    starts = study.prior_starts()
+    for prior in spec.get("priors") or ():
+        prior["fromTrial"] = starts[prior["objective"]]
+    return spec
 
 
 def _check(study: Study, suggestions: Sequence[Suggestion]) -> None:

@@ -77,6 +77,11 @@ STUDY = Kind(
             " && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
             "message": "metadata.name must be a DNS label of at most 40 characters",
         },
+        {
+            "rule": "!has(self.spec.warmStart)"
+            " || self.spec.warmStart.all(w, w.study != self.metadata.name)",
+            "message": "a study cannot be warm started from itself",
+        },
     ),
     scale={
         "specReplicasPath": ".spec.parallelism",

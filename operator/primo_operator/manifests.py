@@ -32,6 +32,9 @@ def trial_object(study: Study, suggestion: Suggestion) -> Manifest:
         "parameters": dict(suggestion.configuration),
         "suggestion": dict(suggestion.explanation),
     }
+    if starts := study.prior_starts():
+        # From here on it is on record that these priors counted for this trial.
+        spec["suggestion"]["priors"] = sorted(starts)
     if suggestion.fidelity is not None:
         spec["fidelity"] = suggestion.fidelity
     return {
@@ -236,7 +239,8 @@ def _env(variables: Mapping[str, str]) -> list[Manifest]:
 
 
 def _metrics(spec: StudySpec) -> str:
-    return json.dumps([objective.metric for objective in spec.objectives])
+    """What must be reported, each once; where a message is too long, the others go first."""
+    return json.dumps(list(dict.fromkeys(each.metric for each in spec.measured)))
 
 
 def _sidecar(spec: StudySpec, limit: int, settings: Settings) -> Manifest:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from primo_operator.cluster import Object
 from primo_study.spec import StudySpec
 from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Waiting
+from primo_study.warm_start import Source
 
 Fingerprint = tuple[int, tuple[tuple[int, str, int, int], ...]]
 
@@ -44,6 +45,7 @@ class Memory:
         template: the API server's answer, for this generation of the spec.
         vain: for exactly this spec and these trials the optimizer had nothing to start.
         used_numbers: trial numbers below this have been seen in use.
+        sources: of the warm start, as of this time (`synced_at`) and generation of the spec.
         synced_at: when all its objects were last listed; None: never.
         status_at: when its status was last written.
     """
@@ -62,6 +64,8 @@ class Memory:
     vain: Fingerprint | None = None
     degraded: str = ""
     used_numbers: int = 0
+    sources: tuple[Source, ...] = ()
+    sources_of: tuple[float | None, int] = (None, 0)
     synced_at: float | None = None
     status_at: float = float("-inf")
 

@@ -63,6 +63,7 @@ def observe(family: Family, memory: Memory) -> Study | None:
         requests=_requests(family, memory, uid),
         ended_jobs=_ended_jobs(family, trials),
         degraded=memory.degraded,
+        sources=memory.sources if spec and spec.warm_start else (),
         deleting=bool(metadata.get("deletionTimestamp")),
         used_numbers=memory.used_numbers,
     )

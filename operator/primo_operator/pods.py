@@ -11,7 +11,8 @@ from typing import Any
 
 from primo_operator import names
 from primo_operator.cluster import Object
-from primo_report.wire import BadSummaryError, Reduced, Summary, newest, parse_summary
+from primo_report.wire import BadSummaryError, Summary, newest, parse_summary
+from primo_study.problem import Constraint, Objective
 from primo_study.spec import StudySpec
 from primo_study.study import Outcome, Reason, Run, Waiting
 
@@ -161,31 +162,39 @@ def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
     """Exit code 0 throughout: what counts is what was reported."""
     if summary is None or not summary.metrics:
         return Outcome(Reason.METRICS_UNAVAILABLE, f"nothing was reported{_doubts(summary)}")
-    values = {}
-    for objective in spec.objectives:
-        reduced = summary.metrics.get(objective.metric)
-        if reduced is None:
+    for wanted in spec.measured:
+        if wanted.metric not in summary.metrics:
             seen = ", ".join(sorted(summary.metrics)[:MAX_NAMES])
-            message = f"metric {objective.metric!r} was not reported (reported: {seen})"
+            message = f"metric {wanted.metric!r} was not reported (reported: {seen})"
             return Outcome(Reason.METRICS_UNAVAILABLE, message + _doubts(summary))
-        values[objective.name] = _reduce(reduced, objective.reduce or "Last")
-    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+    values = {o.name: _value(summary, o) for o in spec.objectives}
+    constrained = {c.metric: _value(summary, c) for c in spec.constraints or ()}
+    bad = [(n, v) for n, v in (*values.items(), *constrained.items()) if not math.isfinite(v)]
     if bad:
-        return Outcome(Reason.DIVERGED, ", ".join(f"{name} is {v}" for name, v in bad.items()))
+        return Outcome(Reason.DIVERGED, ", ".join(f"{name} is {v}" for name, v in bad))
     short = run.fidelity is not None and summary.fidelity is not None
     if short and summary.fidelity < run.fidelity:  # type: ignore[operator]  # both are numbers
         message = f"it ended with exit code 0 at fidelity {summary.fidelity:g} of {run.fidelity:g}"
         return Outcome(Reason.FAILED, message)
-    return Outcome(Reason.COMPLETED, values=values, step=summary.step)
+    feasible = spec.problem().violation(constrained) == 0.0 if constrained else None
+    return Outcome(
+        Reason.COMPLETED,
+        values=values,
+        constrained=constrained,
+        feasible=feasible,
+        step=summary.step,
+    )
 
 
-def _reduce(reduced: Reduced, how: str) -> float:
+def _value(summary: Summary, measured: Objective | Constraint) -> float:
+    """Of one run."""
+    reduced = summary.metrics[measured.metric]
     return {
         "Last": reduced.last,
         "Min": reduced.min,
         "Max": reduced.max,
         "Mean": reduced.mean,
-    }[how]
+    }[measured.reduce or "Last"]
 
 
 def _doubts(summary: Summary | None) -> str:
@@ -197,6 +206,8 @@ def _doubts(summary: Summary | None) -> str:
         parts.append(f"line {summary.rejection.line} was refused: {summary.rejection.reason}")
     if summary.rejected > 1:
         parts.append(f"{summary.rejected} lines were refused")
+    if summary.truncated:
+        parts.append(f"{summary.truncated} metrics had no room in the pod's message")
     if summary.note:
         parts.append(summary.note)
     return "".join(f"; {part}" for part in parts)

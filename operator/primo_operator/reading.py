@@ -72,4 +72,6 @@ def _seen(observation: Mapping[str, Any]) -> Seen:
         values=observation["values"],
         observed_at=observation["observedAt"],
         step=observation.get("step"),
+        constrained=observation.get("constrained") or {},
+        feasible=observation.get("feasible"),
     )

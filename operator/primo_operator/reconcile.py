@@ -6,7 +6,7 @@ through `Cluster`, `Clock` and `Suggester`, so a simulation can drive it by hand
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from primo_operator import manifests
@@ -18,6 +18,7 @@ from primo_operator.observe import podless_at, prune
 from primo_operator.ports import Answer, Clock, Suggester
 from primo_operator.runs import ABOUT_THE_OBJECT, REFUSED_RETRY_S, Runs
 from primo_operator.settings import Settings
+from primo_operator.sources import read_sources
 from primo_operator.templates import template_mistakes
 from primo_operator.writing import Writer
 from primo_optimizer import SpaceExhaustedError
@@ -84,6 +85,7 @@ class Reconciler:
             self.forget(key)
             return None
         prune(self.mirror.family(key), self.memories[key], study)
+        study = await self._read_sources(key, study)
         moved = await self._read_podless(key, study)
         plan = decide(study, self.clock.now())
         for action in plan.actions:
@@ -137,6 +139,16 @@ class Reconciler:
             self.mirror.replace(key, Kind.JOB, await self.cluster.list_jobs(*place))
             self.mirror.replace(key, Kind.POD, await self.cluster.list_pods(*place))
         memory.synced_at = now
+
+    async def _read_sources(self, key: Key, study: Study) -> Study:
+        """With the observations of other studies, before anything is suggested from them."""
+        memory = self.memories[key]
+        current = (memory.synced_at, study.generation)
+        if not (study.spec and study.spec.warm_start) or memory.sources_of == current:
+            return study
+        memory.sources = await read_sources(self.cluster, study)
+        memory.sources_of = current
+        return replace(study, sources=memory.sources)
 
     async def _read_podless(self, key: Key, study: Study) -> bool:
         """Only the Job's Events say why it may have no pod (quota, Pod Security)."""

@@ -58,18 +58,18 @@ def _budget_mistakes(spec: StudySpec) -> Iterator[str]:
         )
 
 
-def _variables(spec: StudySpec) -> list[str]:
-    """What a trial's containers find in their environment; parameters first."""
-    parameters = sorted(names.parameter_variable(p.name) for p in spec.parameters)
+def _variables(spec: StudySpec) -> dict[str, bool]:
+    """What a trial's containers find in their environment, parameters first; and if all do."""
+    parameters = {names.parameter_variable(p.name): not p.when for p in spec.parameters}
     others = ["PRIMO_PARAMS", "PRIMO_STUDY", "PRIMO_TRIAL", "PRIMO_REPORT_FILE"]
     if spec.fidelity:
         others += ["PRIMO_FIDELITY", "PRIMO_RESUME_FROM"]
     if spec.checkpoints:
         others += ["PRIMO_CHECKPOINT_DIR"]
-    return parameters + others
+    return dict(sorted(parameters.items())) | dict.fromkeys(others, True)
 
 
-def _job_mistakes(job: Mapping[str, Any], variables: list[str]) -> Iterator[str]:
+def _job_mistakes(job: Mapping[str, Any], variables: Mapping[str, bool]) -> Iterator[str]:
     for field, reason in DECIDED_BY_THE_STUDY.items():
         if job.get(field) is not None:
             yield f"{_TEMPLATE}.{field}: {job[field]!r} is not the template's to say: {reason}"
@@ -94,7 +94,7 @@ def _metadata_mistakes(at: str, metadata: Any) -> Iterator[str]:
             yield f"{at}.{field}: {value!r} is not an object"
 
 
-def _pod_mistakes(at: str, pod: Mapping[str, Any], variables: list[str]) -> Iterator[str]:
+def _pod_mistakes(at: str, pod: Mapping[str, Any], variables: Mapping[str, bool]) -> Iterator[str]:
     policy = pod.get("restartPolicy")
     if policy is not None and policy != "Never":
         yield (
@@ -104,7 +104,7 @@ def _pod_mistakes(at: str, pod: Mapping[str, Any], variables: list[str]) -> Iter
     if not pod.get("containers"):
         yield f"{at}.containers: is missing, expected at least one"
     yield from _list_mistakes(at, pod, ("containers", "initContainers", "volumes"))
-    for field, known in (("initContainers", []), ("containers", variables)):
+    for field, known in (("initContainers", {}), ("containers", variables)):
         for here, container in _items(f"{at}.{field}", pod.get(field)):
             yield from _container_mistakes(here, container, known)
     for here, volume in _items(f"{at}.volumes", pod.get("volumes")):
@@ -112,7 +112,7 @@ def _pod_mistakes(at: str, pod: Mapping[str, Any], variables: list[str]) -> Iter
 
 
 def _container_mistakes(
-    at: str, container: Mapping[str, Any], variables: list[str]
+    at: str, container: Mapping[str, Any], variables: Mapping[str, bool]
 ) -> Iterator[str]:
     yield from (
         f"{at}.{field}: is missing" for field in ("name", "image") if not container.get(field)
@@ -174,13 +174,19 @@ def _expanded(at: str, container: Mapping[str, Any]) -> Iterator[tuple[str, str]
             yield f"{here}.value", variable["value"]
 
 
-def _reference_mistakes(at: str, text: str, variables: list[str]) -> Iterator[str]:
+def _reference_mistakes(at: str, text: str, variables: Mapping[str, bool]) -> Iterator[str]:
     for match in _REFERENCE.finditer(text):
         name = match["name"] or ""
-        if not name.startswith(_ENVIRONMENT) or name in variables:
+        if not name.startswith(_ENVIRONMENT) or variables.get(name):
             continue
-        if variables:
-            shown = ", ".join(variables[:_SHOWN])
+        if name in variables:
+            # Kubernetes would hand it on as it stands where the variable is missing.
+            yield (
+                f"{at}: '$({name})' is not set in every trial, since the parameter has a condition:"
+                " read it from the environment"
+            )
+        elif variables:
+            shown = ", ".join(list(variables)[:_SHOWN])
             more = f" and {len(variables) - _SHOWN} more" if len(variables) > _SHOWN else ""
             yield f"{at}: '$({name})' is not set for this study (there are: {shown}{more})"
         else:

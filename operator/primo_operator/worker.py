@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 from primo_optimizer import PrimoError, Problem, SpaceExhaustedError, Trial, suggest
@@ -12,6 +13,8 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     """The suggestions for a question, or why there are none, as plain JSON data."""
     try:
         problem = Problem.from_spec(question["spec"])
+        earlier = tuple(map(Trial.from_dict, question["earlier"]))
+        problem = replace(problem, earlier=earlier)
         trials = [Trial.from_dict(given) for given in question["trials"]]
         suggestions = suggest(
             problem,

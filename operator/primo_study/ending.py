@@ -99,7 +99,7 @@ def _met(study: Study) -> Ending | None:
     if not targets:
         return None
     for trial in study.trials:
-        if trial.phase is not TrialPhase.COMPLETED:
+        if trial.phase is not TrialPhase.COMPLETED or not trial.feasible:
             continue
         values = trial.observations[-1].values
         if all(

@@ -46,8 +46,8 @@ class TrialSpec(Model):
     )
     suggestion: dict[str, Any] | None = Field(
         None,
-        description="Why it was proposed: stage, origin, prior, prediction. Written by the "
-        "operator.",
+        description="Why it was proposed: stage, origin, prior, prediction; and whose priors were "
+        "known, by objective. Written by the operator.",
         json_schema_extra={
             "x-primo-schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         },
@@ -86,6 +86,10 @@ class ObservationStatus(Model):
 
     fidelity: float | None = Field(None, description="In the study's unit.")
     values: Values = Field(description="Objective name to value.")
+    constrained: Values | None = Field(None, description="Metric of each constraint to value.")
+    feasible: bool | None = Field(
+        None, description="Whether it keeps all constraints; left out if there are none."
+    )
     step: Int | None = Field(None, description="The last step that was reported.")
     observed_at: Time = Field(description="When it was recorded.")
 
@@ -166,6 +170,13 @@ class BudgetUsed(Model):
     )
 
 
+class PriorStatus(Model):
+    """Since when a prior counts."""
+
+    objective: Annotated[str, Field(max_length=63)] = Field(description="What it is about.")
+    from_trial: Int = Field(description="The lowest number of a trial for which it counts.")
+
+
 class OptimizerStatus(Model):
     """How far the search is."""
 
@@ -195,7 +206,15 @@ class StudyStatus(Model):
     front: tuple[FrontEntry, ...] | None = Field(
         None, max_length=50, description="The Pareto front at the highest fidelity; 50 at most."
     )
+    preferred: FrontEntry | None = Field(
+        None, description="Of the front, what comes closest to the preferences; if there are any."
+    )
     front_size: Int | None = Field(None, description="How many there are.")
+    infeasible: Int | None = Field(
+        None,
+        description="How many trials at the highest fidelity break a constraint, and so are not "
+        "on the front; left out without constraints.",
+    )
     hypervolume: float | None = Field(
         None, description="Between front and reference point, in the objectives' units."
     )
@@ -210,6 +229,12 @@ class StudyStatus(Model):
         None,
         description="For how long it has been suspended, up to when it last went on. It does not "
         "count in budget.duration.",
+    )
+    priors: tuple[PriorStatus, ...] | None = Field(
+        None,
+        max_length=8,
+        json_schema_extra=list_map("objective"),
+        description="Since when each prior counts: one that was added later decays from then on.",
     )
     completion_time: Time | None = Field(None, description="When the study ended.")
     selector: Annotated[str, Field(max_length=256)] | None = Field(

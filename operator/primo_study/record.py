@@ -68,7 +68,14 @@ def ended(
     closed = replace(trial, runs=(*trial.runs[:-1], run))
     match outcome.reason:
         case Reason.COMPLETED:
-            seen = Seen(run.fidelity, dict(outcome.values), now, outcome.step)
+            seen = Seen(
+                run.fidelity,
+                dict(outcome.values),
+                now,
+                outcome.step,
+                dict(outcome.constrained),
+                outcome.feasible,
+            )
             full = run.fidelity is None or run.fidelity == full_fidelity
             phase = TrialPhase.COMPLETED if full else TrialPhase.PAUSED
             closed = replace(closed, observations=(*trial.observations, seen))
@@ -181,6 +188,8 @@ def status(trial: TrialRecord) -> dict[str, Any]:
         ObservationStatus(
             fidelity=seen.fidelity,
             values=dict(seen.values),
+            constrained=dict(seen.constrained) or None,
+            feasible=seen.feasible,
             step=seen.step,
             observed_at=seen.observed_at,
         )
@@ -205,7 +214,7 @@ def _summary(observations: Sequence[Seen]) -> str | None:
         return None
     values = observations[-1].values
     text = ", ".join(f"{name}={value:.4g}" for name, value in sorted(values.items()))
-    return text[:MAX_SUMMARY]
+    return (("infeasible: " if observations[-1].feasible is False else "") + text)[:MAX_SUMMARY]
 
 
 def _short(message: str) -> str:

@@ -1,8 +1,8 @@
 """The spec of a PriMOStudy: what a user writes, as frozen models.
 
-`parse` reads it and names every field at fault. Rules within the search problem are those of
-`primo_optimizer.Problem`; each rule over several fields also stands here as CEL, so that
-`kubectl apply` says it. Limits on lengths keep those rules below the API server's cost limit.
+`parse` reads it and names every field at fault. Each rule over several fields is said twice: here
+or by `primo_optimizer.Problem`, and as CEL, so that `kubectl apply` says it. Limits on lengths keep
+those rules below the API server's cost limit.
 """
 
 import hashlib
@@ -13,190 +13,20 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from primo_optimizer import InvalidSpecError, Problem, check
-from primo_study.schema import Duration, Int, Model, Name, Number, list_map, rules
-
-
-class Objective(Model):
-    """A measured quantity with a direction."""
-
-    name: Name = Field(description="What the objective is called in priors, status and plots.")
-    goal: Literal["Minimize", "Maximize"] = Field(description="Which direction is better.")
-    metric: str = Field(
-        min_length=1, max_length=128, description="The name under which a trial reports it."
-    )
-    reduce: Literal["Last", "Min", "Max", "Mean"] | None = Field(
-        None,
-        description="How the values of one run become one: that of the highest step (Last, the "
-        "default), the smallest, the largest, or their mean.",
-    )
-    target: float | None = Field(
-        None,
-        description="Good enough, in the objective's unit. When one trial meets the targets of all "
-        "objectives that have one, the study is complete.",
-    )
-    reference_point: float | None = Field(
-        None,
-        description="The worst value that still counts in the hypervolume. Derived from the "
-        "results if left out.",
-    )
-
-
-class FloatRange(Model):
-    """A real number in a range."""
-
-    model_config = rules(
-        ("self.min < self.max", "min must be below max"),
-        ("!has(self.log) || !self.log || self.min > 0.0", "log needs min above 0"),
-    )
-    min: float = Field(description="The lowest value, included.")
-    max: float = Field(description="The highest value, included.")
-    log: bool | None = Field(None, description="Search on a logarithmic scale. Default: false.")
-
-
-class IntRange(Model):
-    """A whole number in a range."""
-
-    model_config = rules(
-        ("self.min < self.max", "min must be below max"),
-        ("!has(self.log) || !self.log || self.min > 0", "log needs min above 0"),
-    )
-    min: Int = Field(description="The lowest value, included.")
-    max: Int = Field(description="The highest value, included.")
-    log: bool | None = Field(None, description="Search on a logarithmic scale. Default: false.")
-
-
-class Values(Model):
-    """One of some numbers, of which the order matters and not the distance."""
-
-    model_config = rules(
-        (
-            "self.values.isSorted() && self.values.all(v, self.values.exists_one(w, w == v))",
-            "values must be distinct and ascending",
-        ),
-    )
-    values: tuple[Number, ...] = Field(
-        min_length=2, max_length=64, description="Distinct and ascending."
-    )
-
-
-class Choices(Model):
-    """One of some words without order."""
-
-    choices: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = Field(
-        min_length=2,
-        max_length=32,
-        description="Distinct words. Numbers belong into an ordinal parameter.",
-        json_schema_extra={"x-kubernetes-list-type": "set"},
-    )
-
-
-class Parameter(Model):
-    """One hyperparameter: its name and exactly one kind."""
-
-    model_config = rules(
-        (
-            "[has(self.float), has(self.int), has(self.categorical), has(self.ordinal)]"
-            ".filter(k, k).size() == 1",
-            "exactly one of float, int, ordinal, categorical is required",
-        ),
-    )
-    name: Name = Field(
-        description="The trial finds its value in PRIMO_PARAM_<NAME> and, by this name, in "
-        "PRIMO_PARAMS."
-    )
-    float: FloatRange | None = Field(None, description="A real number in a range.")
-    int: IntRange | None = Field(None, description="A whole number in a range.")
-    ordinal: Values | None = Field(None, description="One of some numbers in order.")
-    categorical: Choices | None = Field(None, description="One of some words without order.")
-
-
-class Fidelity(Model):
-    """How much of the full cost a run spends; trials start low, and the good ones go on."""
-
-    model_config = rules(
-        ("self.min <= self.max", "min must not be above max"),
-        # Not a minimum of the schema: to an API server, a whole 1 is not below a minimum of 1.5.
-        ("!has(self.eta) || self.eta >= 1.5", "eta must be at least 1.5", ".eta"),
-    )
-    name: Name = Field(description="What is counted, for example epochs.")
-    min: Annotated[float, Field(gt=0)] = Field(description="The least that tells anything.")
-    max: float = Field(description="Full fidelity: what the results are for.")
-    eta: float | None = Field(
-        None,
-        description="Of eta trials compared on a rung one is promoted, to eta times the fidelity. "
-        "Default: 3.",
-    )
-
-
-class Belief(Model):
-    """Where one parameter is believed to be good."""
-
-    model_config = rules(
-        (
-            "[has(self.center), has(self.choice), has(self.weights)].filter(k, k).size() == 1",
-            "exactly one of center, choice, weights is required",
-        ),
-        (
-            "!has(self.weights) || self.weights.exists(w, self.weights[w] > 0.0)",
-            "weights needs one above 0",
-            ".weights",
-        ),
-    )
-    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="A parameter.")
-    center: float | None = Field(
-        None, description="Of a float, int or ordinal parameter: the value believed best."
-    )
-    choice: Annotated[str, Field(max_length=128)] | None = Field(
-        None, description="Of a categorical parameter: the choice believed best."
-    )
-    weights: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(max_length=32)] | None = (
-        Field(
-            None,
-            description="Of a categorical parameter: how likely each choice is believed to be the "
-            "best, in any unit; a choice left out has none.",
-        )
-    )
-    confidence: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Overrides the prior's, for this parameter."
-    )
-
-
-class Prior(Model):
-    """A belief about where configurations are good for one objective."""
-
-    objective: Annotated[str, Field(min_length=1, max_length=63)] = Field(
-        description="The objective that the belief is about."
-    )
-    confidence: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None,
-        description="How sure, from 0 (not at all) to 1. On the unit scale of a parameter the "
-        "belief spreads by 1 - confidence. Default: 0.75.",
-    )
-    parameters: tuple[Belief, ...] = Field(
-        min_length=1,
-        max_length=64,
-        description="A parameter left out is believed to be good anywhere.",
-        json_schema_extra=list_map("name"),
-    )
-
-
-class Algorithm(Model):
-    """Who proposes the configurations."""
-
-    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
-        description="primo (the default) or random."
-    )
-    seed: Annotated[Int, Field(ge=0)] | None = Field(
-        None, description="Of all random draws. Default: 0."
-    )
-    settings: dict[str, Any] | None = Field(
-        None,
-        description="The algorithm's own settings.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
-    )
+from primo_study.messages import follows, line, tuples
+from primo_study.problem import (
+    Algorithm,
+    Constraint,
+    Fidelity,
+    Objective,
+    Parameter,
+    Preferences,
+    Prior,
+)
+from primo_study.schema import Duration, Int, Model, list_map, rules
+from primo_study.template import TrialTemplate
 
 
 class Budget(Model):
@@ -266,6 +96,14 @@ class Checkpoints(Model):
     )
 
 
+class WarmStart(Model):
+    """A study to learn from."""
+
+    study: Annotated[
+        str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    ] = Field(description="Its name; it is in the same namespace.")
+
+
 class Retries(Model):
     """How often a run that ended without a result is started again, on each rung."""
 
@@ -304,66 +142,6 @@ class Retention(Model):
         if self.jobs == "None" or (self.jobs == "Failed" and completed):
             return 0
         return math.ceil(seconds(self.ttl)) if self.ttl else None
-
-
-class TemplateMetadata(Model):
-    """Labels and annotations for each Job."""
-
-    labels: dict[str, str] | None = Field(None, description="Added to each Job and its pod.")
-    annotations: dict[str, str] | None = Field(None, description="Added to each Job and its pod.")
-
-
-_CONTAINER: dict[str, Any] = {
-    "type": "object",
-    "required": ["name", "image"],
-    "x-kubernetes-preserve-unknown-fields": True,
-    "properties": {
-        "name": {"type": "string", "maxLength": 63},
-        "image": {"type": "string"},
-    },
-}
-
-# Typed only as far as no Kubernetes version will ever change it: the full schema of a Job would
-# freeze one version's fields and prune the newer ones without a word.
-JOB_SPEC_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "A batch/v1 JobSpec. Retries, completions and deletion are the study's own.",
-    "required": ["template"],
-    "x-kubernetes-preserve-unknown-fields": True,
-    "properties": {
-        "activeDeadlineSeconds": {"type": "integer", "format": "int64"},
-        "template": {
-            "type": "object",
-            "required": ["spec"],
-            "x-kubernetes-preserve-unknown-fields": True,
-            "properties": {
-                "spec": {
-                    "type": "object",
-                    "required": ["containers"],
-                    "x-kubernetes-preserve-unknown-fields": True,
-                    "properties": {
-                        "containers": {
-                            "type": "array",
-                            "minItems": 1,
-                            "maxItems": 16,
-                            "items": _CONTAINER,
-                            **list_map("name"),
-                        }
-                    },
-                }
-            },
-        },
-    },
-}
-
-
-class TrialTemplate(Model):
-    """What each run of a trial is made from."""
-
-    metadata: TemplateMetadata | None = Field(None, description="Of each Job.")
-    spec: dict[str, Any] = Field(
-        description="A batch/v1 JobSpec.", json_schema_extra={"x-primo-schema": JOB_SPEC_SCHEMA}
-    )
 
 
 def _immutable(name: str, optional: bool) -> tuple[str, str, str]:
@@ -420,10 +198,36 @@ class StudySpec(Model):
             "weights holds a key that is not a choice",
             ".priors",
         ),
+        # That no parameter depends on itself is beyond CEL: parse says it.
+        (
+            "self.parameters.all(p, !has(p.when) || p.when.all(w, self.parameters.exists(q,"
+            " q.name == w && has(q.categorical))))",
+            "a condition names a parameter that is not there or not categorical",
+            ".parameters",
+        ),
+        (
+            "self.parameters.all(p, !has(p.when) || p.when.all(w,"
+            " self.parameters.filter(q, q.name == w && has(q.categorical))"
+            ".map(q, q.categorical.choices).all(c, p.when[w].all(v, v in c))))",
+            "a condition names a choice that is not one of its parameter",
+            ".parameters",
+        ),
+        (
+            "!has(self.preferences) || self.preferences.weights.all(w, self.objectives.exists(o,"
+            " o.name == w))",
+            "a preference names an objective that is not there",
+            ".preferences.weights",
+        ),
         _immutable("objectives", optional=False),
+        _immutable("constraints", optional=True),
         _immutable("parameters", optional=False),
         _immutable("fidelity", optional=True),
-        _immutable("priors", optional=True),
+        (
+            "!has(oldSelf.priors) || has(self.priors)"
+            " && oldSelf.priors.all(b, self.priors.exists(c, c == b))",
+            "priors may only be added",
+            ".priors",
+        ),
         _immutable("algorithm", optional=True),
         _immutable("checkpoints", optional=True),
         (
@@ -439,6 +243,12 @@ class StudySpec(Model):
         description="What is traded off. Immutable.",
         json_schema_extra=list_map("name"),
     )
+    constraints: Annotated[tuple[Constraint, ...], Field(max_length=8)] | None = Field(
+        None,
+        description="What results must keep to. A trial that breaks a constraint is off the front "
+        "and meets no targets; the search learns where that happens. Immutable.",
+        json_schema_extra=list_map("metric"),
+    )
     parameters: tuple[Parameter, ...] = Field(
         min_length=1,
         max_length=64,
@@ -451,8 +261,20 @@ class StudySpec(Model):
     priors: Annotated[tuple[Prior, ...], Field(max_length=8)] | None = Field(
         None,
         description="What is believed about good configurations, at most one prior an objective. "
-        "Immutable.",
+        "One may be added while the study runs, and counts from the next new trial on; none may be "
+        "changed or removed.",
         json_schema_extra=list_map("objective"),
+    )
+    preferences: Preferences | None = Field(
+        None,
+        description="The one trade-off to search for, instead of the whole front. May be changed.",
+    )
+    warm_start: Annotated[tuple[WarmStart, ...], Field(max_length=8)] | None = Field(
+        None,
+        description="Other studies of the same objectives, parameters and fidelity, whose "
+        "observations primo learns from. Their trials are not on the front and count for no "
+        "budget. The condition WarmStarted says what could be used. May be changed.",
+        json_schema_extra=list_map("study"),
     )
     algorithm: Algorithm | None = Field(
         None, description="Who proposes. Default: primo with seed 0. Immutable."
@@ -496,6 +318,11 @@ class StudySpec(Model):
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
+    def measured(self) -> tuple[Objective | Constraint, ...]:
+        """Whose metrics a run must report."""
+        return (*self.objectives, *(self.constraints or ()))
+
+    @property
     def seed(self) -> int:
         return (self.algorithm and self.algorithm.seed) or 0
 
@@ -535,11 +362,11 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
     """
     try:
         # Tuples and enums come as lists and strings from JSON; strictness is about the values.
-        parsed = StudySpec.model_validate(_tuples(spec))
+        parsed = StudySpec.model_validate(tuples(spec))
     except ValidationError as error:
-        lines = (_line(details) for details in error.errors() if not _follows(details))
+        lines = (line(details) for details in error.errors() if not follows(details))
         raise InvalidSpecError(*lines) from error
-    problems = [f"spec.{line}" for line in _case_twins(parsed)]
+    problems = [f"spec.{line}" for line in (*_case_twins(parsed), *_named_twice(parsed))]
     try:
         check(parsed.problem())
     except InvalidSpecError as error:
@@ -559,57 +386,13 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
     return parsed
 
 
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            key: item if key == "trialTemplate" else _tuples(item)
-            for key, item in value.items()
-            if item is not None
-        }
-    if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
-    return value
-
-
-def _follows(details: ErrorDetails) -> bool:
-    """Whether a list is called too short only because its bad items are not counted."""
-    return (
-        details["type"] == "too_short" and len(details["input"]) > details["ctx"]["actual_length"]
-    )
-
-
-def _line(details: ErrorDetails) -> str:
-    path = "spec"
-    for part in details["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    match details["type"]:
-        case "missing":
-            return f"{path}: is missing"
-        case "extra_forbidden":
-            return f"{path}: is not a field"
-        case "model_type" | "dict_type":
-            return f"{path}: {_shown(details['input'])} should be an object"
-        case "tuple_type":
-            return f"{path}: {_shown(details['input'])} should be a list"
-        case _:
-            # pydantic begins with the type: "Input should be", "String should have".
-            _, should, expectation = (
-                details["msg"].replace(" after validation", "").partition("should ")
-            )
-            return f"{path}: {_shown(details['input'])} {should}{expectation}"
-
-
-def _shown(value: object) -> str:
-    """A value as its user wrote it; of a list or an object only that it is one."""
-    match value:
-        case tuple() | list():
-            return "a list"
-        case Mapping():
-            return "an object"
-        case bool():
-            return str(value).lower()
-        case _:
-            return f"{value!r:.80}"
+def _named_twice(spec: StudySpec) -> list[str]:
+    names = [source.study for source in spec.warm_start or ()]
+    return [
+        f"warmStart[{i}].study: {name!r} is named twice, expected each study once"
+        for i, name in enumerate(names)
+        if name in names[:i]
+    ]
 
 
 def _case_twins(spec: StudySpec) -> list[str]:

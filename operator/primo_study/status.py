@@ -20,6 +20,7 @@ from primo_study.objects import (
     ConditionStatus,
     FrontEntry,
     OptimizerStatus,
+    PriorStatus,
     StudyStatus,
     TrialCounts,
 )
@@ -63,6 +64,7 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         ),
         optimizer=_optimizer(study),
         suspended_seconds=_suspended_seconds(study, phase, now),
+        priors=_priors(study),
         completion_time=(study.status.get("completionTime") or stamp) if finished else None,
         selector=selector,
         **_results(study),
@@ -109,6 +111,11 @@ def _optimizer(study: Study) -> OptimizerStatus | None:
     return OptimizerStatus(stage=stage) if stage else None
 
 
+def _priors(study: Study) -> tuple[PriorStatus, ...] | None:
+    starts = sorted(study.prior_starts().items())
+    return tuple(PriorStatus(objective=o, from_trial=n) for o, n in starts) or None
+
+
 def _progress(study: Study, done: int) -> str:
     budget = study.spec.budget.trials if study.spec else None
     return f"{done}/{budget}" if budget is not None else str(done)
@@ -118,12 +125,14 @@ def _progress(study: Study, done: int) -> str:
 
 
 def _results(study: Study) -> dict[str, Any]:
-    """Front, hypervolume and best of the trials observed at full fidelity."""
+    """Front, hypervolume and best of the feasible trials observed at full fidelity."""
     if study.spec is None:
         return {}
-    completed = [t for t in study.trials if t.phase is TrialPhase.COMPLETED]
+    full = [t for t in study.trials if t.phase is TrialPhase.COMPLETED]
+    completed = [trial for trial in full if trial.feasible]
+    infeasible = len(full) - len(completed) if study.spec.constraints else None
     if not completed:
-        return {"front_size": 0}
+        return {"front_size": 0, "infeasible": infeasible}
     # The order of observation: a derived reference point rests on the first ones.
     completed.sort(key=lambda t: (t.observations[-1].observed_at, t.number))
     problem = study.spec.problem()
@@ -143,11 +152,10 @@ def _results(study: Study) -> dict[str, Any]:
     volume = _volume(tuple(map(tuple, points.tolist())), tuple(reference.tolist()))
     signs = {o.name: o.sign for o in problem.objectives}
     return {
-        "front": tuple(
-            FrontEntry(trial=trial.number, values=dict(trial.observations[-1].values))
-            for trial in _spread(front, problem)
-        ),
+        "front": tuple(map(_entry, _spread(front, problem))),
+        "preferred": _preferred(front, problem),
         "front_size": len(front),
+        "infeasible": infeasible,
         "hypervolume": volume,
         "hypervolume_text": f"{volume:.4g}",
         "reference_point": {
@@ -162,6 +170,17 @@ def _results(study: Study) -> dict[str, Any]:
 def _volume(points: tuple[tuple[float, ...], ...], reference: tuple[float, ...]) -> float:
     """Remembered, since most passes do not change the front, and a large one takes a while."""
     return float(hypervolume(np.array(points), np.array(reference)))
+
+
+def _entry(trial: TrialRecord) -> FrontEntry:
+    return FrontEntry(trial=trial.number, values=dict(trial.observations[-1].values))
+
+
+def _preferred(front: Sequence[TrialRecord], problem: Problem) -> FrontEntry | None:
+    if problem.preference is None:
+        return None
+    losses = problem.losses([trial.observations[-1].values for trial in front])
+    return _entry(front[problem.preference.choose(losses)])
 
 
 def _spread(front: Sequence[TrialRecord], problem: Problem) -> Sequence[TrialRecord]:
@@ -193,6 +212,7 @@ def _conditions(
         _finished(StudyPhase.COMPLETED, phase, end),
         _finished(StudyPhase.FAILED, phase, end),
         _suspended(study, phase),
+        _warm_started(study),
         _degraded(study),
     ]
     result = []
@@ -253,6 +273,16 @@ def _suspended(study: Study, phase: StudyPhase) -> Said:
         left = f"; runs that may end: {study.under_way}" if study.under_way else ""
         return ("Suspended", "True", "Suspended", f"spec.suspend is true{left}")
     return ("Suspended", "False", "NotSuspended", "")
+
+
+def _warm_started(study: Study) -> Said | None:
+    if not study.sources:
+        return None
+    words = "; ".join(f"{source.study}: {source.message}" for source in study.sources)
+    reason = next((source.reason for source in study.sources if source.reason), None)
+    if reason:
+        return ("WarmStarted", "False", reason, words)
+    return ("WarmStarted", "True", "ObservationsRead", words)
 
 
 def _degraded(study: Study) -> Said:

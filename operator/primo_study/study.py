@@ -12,6 +12,7 @@ from typing import Any
 
 from primo_optimizer import Observation, Trial
 from primo_study.spec import StudySpec
+from primo_study.warm_start import Source
 
 
 class TrialPhase(StrEnum):
@@ -159,12 +160,16 @@ class Outcome:
 
     Attributes:
         values: objective -> value, all of them and finite, if the reason is Completed; else empty.
+        constrained: likewise, the metric of each constraint -> value.
+        feasible: whether they keep the constraints; None without constraints.
         step: the last step reported.
     """
 
     reason: Reason
     message: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    constrained: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool | None = None
     step: int | None = None
 
 
@@ -217,6 +222,8 @@ class Seen:
     values: Mapping[str, float]
     observed_at: str
     step: int | None = None
+    constrained: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +266,16 @@ class TrialRecord:
         without = ended and self.run.reason != Reason.COMPLETED and self.stop is None
         return without and self.retry is not None and self.retry != self.retried
 
+    @property
+    def feasible(self) -> bool:
+        """Its latest observation keeps the constraints, or there are none."""
+        return not self.observations or self.observations[-1].feasible is not False
+
+    @property
+    def priors(self) -> Sequence[str]:
+        """Objectives whose priors were known when it was suggested."""
+        return self.explanation.get("priors") or ()
+
     def attempts(self, *reasons: Reason) -> int:
         """How many attempts on the current rung ended so."""
         return sum(
@@ -271,7 +288,9 @@ class TrialRecord:
         return Trial(
             number=self.number,
             configuration=self.configuration,
-            observations=tuple(Observation(o.fidelity, o.values) for o in self.observations),
+            observations=tuple(
+                Observation(o.fidelity, o.values, o.constrained) for o in self.observations
+            ),
             running=self.unfinished,
             fidelity=self.run.fidelity,
             failed=(self.reason or "Failed") if self.phase is TrialPhase.FAILED else None,
@@ -337,6 +356,7 @@ class Study:
         ended_jobs: Jobs of recorded runs that still exist.
         asked_in_vain: the optimizer has nothing to start for exactly this spec and these trials.
         degraded: why the latest suggestions are not the algorithm's own; empty if they are.
+        sources: what the studies that it is warm started from have observed.
         deleting: its deletion has begun.
         used_numbers: trial numbers below this were seen in use, though no trial may have them now.
     """
@@ -356,6 +376,7 @@ class Study:
     ended_jobs: tuple[EndedJob, ...] = ()
     asked_in_vain: bool = False
     degraded: str = ""
+    sources: tuple[Source, ...] = ()
     deleting: bool = False
     used_numbers: int = 0
 
@@ -405,6 +426,20 @@ class Study:
     @property
     def full_fidelity(self) -> float | None:
         return self.spec.fidelity.max if self.spec and self.spec.fidelity else None
+
+    def prior_starts(self) -> dict[str, int]:
+        """Objective of each prior -> the lowest number of a trial for which it counts.
+
+        As once written; before that, the first trial that was suggested with it; before that, the
+        next one.
+        """
+        written = {p["objective"]: p["fromTrial"] for p in self.status.get("priors") or ()}
+        starts = {}
+        for prior in (self.spec and self.spec.priors) or ():
+            name = prior.objective
+            knowing = (trial.number for trial in self.trials if name in trial.priors)
+            starts[name] = written.get(name, min(knowing, default=self.next_number))
+        return starts
 
     def full_evaluations(self) -> float:
         """What has been spent, in full runs: each run pays for what it adds, open ones in full.

@@ -2,7 +2,14 @@
 
 from primo_optimizer.ask_tell import AskTell, Incumbent, TellError
 from primo_optimizer.errors import InvalidSpecError, PrimoError
-from primo_optimizer.optimizer import ALGORITHMS, SpaceExhaustedError, check, suggest
+from primo_optimizer.optimizer import (
+    ALGORITHMS,
+    SpaceExhaustedError,
+    check,
+    learns_from_earlier,
+    suggest,
+)
+from primo_optimizer.parameters import Categorical, Float, Int, Ordinal
 from primo_optimizer.problem import (
     Belief,
     Constraint,
@@ -14,7 +21,7 @@ from primo_optimizer.problem import (
     Problem,
     Scalarization,
 )
-from primo_optimizer.space import Categorical, Float, Int, Ordinal, SearchSpace
+from primo_optimizer.space import SearchSpace
 from primo_optimizer.trial import Observation, Suggestion, Trial
 
 __all__ = [
@@ -43,5 +50,6 @@ __all__ = [
     "TellError",
     "Trial",
     "check",
+    "learns_from_earlier",
     "suggest",
 ]

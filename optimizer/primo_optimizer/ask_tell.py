@@ -1,6 +1,6 @@
 """Ask and tell, for notebooks and harnesses: the words of a study's spec, and no cluster."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,8 @@ from primo_optimizer.trial import Configuration, Observation, Suggestion, Trial
 DIVERGED = "Diverged"
 
 _STATE = shapes.Fields(
-    {"spec": shapes.entries, "seed": shapes.whole_number, "trials": shapes.items}
+    {"spec": shapes.entries, "seed": shapes.whole_number, "trials": shapes.items},
+    {"earlier": shapes.items},
 )
 
 
@@ -91,11 +92,12 @@ class AskTell:
         """A configuration of one's own; it counts as running, as if it had been asked for.
 
         Args:
-            parameters: a value for every parameter, in user units.
+            parameters: a value for every parameter whose condition holds, in user units.
             fidelity: what it is trained to; by default full fidelity.
 
         Raises:
-            InvalidSpecError: a parameter is missing, unknown, or outside its range.
+            InvalidSpecError: a parameter is missing, unknown, outside its range, or against its
+                condition.
             TellError: a trial has this configuration, or there is no such fidelity.
         """
         space = self.problem.space
@@ -107,10 +109,35 @@ class AskTell:
             fidelity = self.problem.full_fidelity
         else:
             fidelity = self._fidelity(fidelity, self.problem.full_fidelity)
-        number = max(self._trials, default=-1) + 1
+        number = self._next_number
         suggestion = Suggestion(number, configuration, fidelity, None, {"origin": "User"})
         self._start(suggestion)
         return suggestion
+
+    def add_prior(self, prior: Mapping[str, Any]) -> None:
+        """What is believed meanwhile, as in `priors` of a spec; it counts from the next new trial.
+
+        Raises:
+            InvalidSpecError: naming each field at fault; or the objective has a prior.
+        """
+        priors = [*(self._spec.get("priors") or ()), plain(prior)]
+        if isinstance(priors[-1], Mapping):
+            priors[-1] = {**priors[-1], "fromTrial": self._next_number}
+        spec = {**self._spec, "priors": priors}
+        self.problem = replace(Problem.from_spec(spec), earlier=self.problem.earlier)
+        self._spec = spec
+
+    def learn_from(self, trials: Sequence[Trial]) -> None:
+        """Take in what others have observed of the same problem, such as `other.trials`.
+
+        The models learn from it, in place of what they learnt from before. It is on no front, and
+        what was tried there may be suggested here.
+
+        Raises:
+            InvalidSpecError: a configuration is of another space, or a value is missing.
+        """
+        earlier = tuple(self._earlier(-1 - i, trial) for i, trial in enumerate(trials))
+        self.problem = replace(self.problem, earlier=earlier)
 
     def tell(
         self,
@@ -204,7 +231,8 @@ class AskTell:
     def state(self) -> dict[str, Any]:
         """All there is to it as plain JSON data, for `restore`."""
         trials = [trial.to_dict() for trial in self._trials.values()]
-        return {"spec": plain(self._spec), "seed": self.seed, "trials": trials}
+        earlier = [trial.to_dict() for trial in self.problem.earlier]
+        return {"spec": plain(self._spec), "seed": self.seed, "trials": trials, "earlier": earlier}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> "AskTell":
@@ -221,6 +249,7 @@ class AskTell:
         for trial in map(Trial.from_dict, state["trials"]):
             restored.problem.space.configuration(trial.configuration)
             restored._trials[trial.number] = trial
+        restored.learn_from([Trial.from_dict(given) for given in state.get("earlier") or ()])
         return restored
 
     def __repr__(self) -> str:
@@ -232,6 +261,20 @@ class AskTell:
             f"<AskTell {self.problem.algorithm}, seed {self.seed}: {goals}; {len(trials)} trials, "
             f"{running} running, {failed} failed, {len(self.front())} on the front>"
         )
+
+    @property
+    def _next_number(self) -> int:
+        return max(self._trials, default=-1) + 1
+
+    def _earlier(self, number: int, trial: Trial) -> Trial:
+        configuration = self.problem.space.configuration(trial.configuration)
+        for seen in trial.observations:
+            missing = {o.name for o in self.problem.objectives} - seen.values.keys()
+            missing |= {c.metric for c in self.problem.constraints} - seen.constrained.keys()
+            if missing:
+                names = ", ".join(sorted(missing))
+                raise InvalidSpecError(f"trials[{-1 - number}]: {names} missing at {seen.fidelity}")
+        return replace(trial, number=number, configuration=configuration, running=False)
 
     def _start(self, suggestion: Suggestion) -> None:
         known = self._trials.get(suggestion.trial)

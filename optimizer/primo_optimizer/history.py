@@ -47,12 +47,16 @@ class History:
         trials = sorted([*others, running], key=lambda trial: trial.number)
         return replace(self, trials=tuple(trials))
 
-    def spent(self, with_running: bool) -> float:
+    def spent(self, with_running: bool, from_trial: int = 0) -> float:
         """In full evaluations: each trial counts with the highest fidelity it was trained to.
 
         A failed run counts as if it had got where it was to go.
+
+        Args:
+            from_trial: trials with lower numbers are left out.
         """
-        return sum(self._cost(trial, with_running) for trial in self.trials)
+        counted = (trial for trial in self.trials if trial.number >= from_trial)
+        return sum(self._cost(trial, with_running) for trial in counted)
 
     def _cost(self, trial: Trial, with_running: bool) -> float:
         tried = trial.failed is not None or (with_running and trial.running)
@@ -62,12 +66,23 @@ class History:
         return max(asked, reached(trial) or 0.0) / self.full
 
     def sound(self) -> tuple[Trial, ...]:
-        """Trials whose observations may be learnt from: those that have not failed."""
+        """Trials whose observations may be learnt from: those that have not failed.
+
+        Trials of earlier studies come first.
+        """
+        both = (*self.problem.earlier, *self.trials)
+        return tuple(t for t in both if t.failed is None and t.observations)
+
+    def spent_earlier(self) -> float:
+        """What trials of earlier studies have cost, in full evaluations."""
+        return sum(self._cost(trial, with_running=False) for trial in self.problem.earlier)
+
+    def _own(self) -> tuple[Trial, ...]:
         return tuple(t for t in self.trials if t.failed is None and t.observations)
 
     def complete(self) -> tuple[Trial, ...]:
-        """Those of them that were observed at full fidelity."""
-        return tuple(t for t in self.sound() if t.at(self.full) is not None)
+        """The study's own sound trials that were observed at full fidelity."""
+        return tuple(t for t in self._own() if t.at(self.full) is not None)
 
     def feasible(self) -> tuple[Trial, ...]:
         """Those of them that keep all constraints there."""
@@ -75,10 +90,10 @@ class History:
         return tuple(t for t, o in seen if o and self.problem.violation(o.constrained) <= 0.0)
 
     def partial(self) -> tuple[Trial, ...]:
-        """Trials that were observed, but below full fidelity only, and may go on."""
+        """The study's own that were observed, but below full fidelity only, and may go on."""
         if self.full is None:
             return ()
-        return tuple(t for t in self.sound() if is_open(t) and (reached(t) or 0.0) < self.full)
+        return tuple(t for t in self._own() if is_open(t) and (reached(t) or 0.0) < self.full)
 
     def encode(self, trials: Sequence[Trial]) -> NDArray[np.float64]:
         """(n, d) in the unit cube."""

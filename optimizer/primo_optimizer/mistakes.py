@@ -11,6 +11,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from primo_optimizer import conditions
 from primo_optimizer.shapes import (
     Fields,
     anything,
@@ -53,6 +54,7 @@ _OF_A_STUDY = (
     "onComplete",
     "checkpoints",
     "retries",
+    "warmStart",
     "retention",
     "trialTemplate",
 )
@@ -68,15 +70,17 @@ _OBJECTIVE = Fields(
         "prometheus": entries,
     },
 )
-_CONSTRAINT = Fields({"metric": text}, {"atMost": number, "atLeast": number})
+_CONSTRAINT = Fields({"metric": text}, {"atMost": number, "atLeast": number, "reduce": text})
 _PREFERENCES = Fields({}, {"weights": entries, "scalarization": one_of("Chebyshev", "Linear")})
-_PARAMETER = Fields({"name": text}, dict.fromkeys(KINDS, anything))
+_PARAMETER = Fields({"name": text}, {**dict.fromkeys(KINDS, anything), "when": entries})
 _FLOAT = Fields({"min": number, "max": number}, {"log": flag})
 _INT = Fields({"min": whole_number, "max": whole_number}, {"log": flag})
 _ORDINAL = Fields({"values": items_of(number)})
 _CATEGORICAL = Fields({"choices": items_of(text)})
 _FIDELITY = Fields({"name": text, "min": number, "max": number}, {"eta": number})
-_PRIOR = Fields({"objective": text, "parameters": items}, {"confidence": number})
+_PRIOR = Fields(
+    {"objective": text, "parameters": items}, {"confidence": number, "fromTrial": whole_number}
+)
 _BELIEF = Fields(
     {"name": text},
     {"center": number, "choice": text, "weights": entries, "confidence": number},
@@ -106,6 +110,7 @@ def of_parameters(parameters: Any) -> Iterator[str]:
         yield "parameters: none given, expected at least 1"
     yield from _of_each("parameters", parameters, _PARAMETER, _parameter_rules)
     yield from _repeated("parameters", parameters)
+    yield from conditions.mistakes(parameters)
 
 
 def _of_objectives(objectives: Any) -> Iterator[str]:
@@ -276,6 +281,8 @@ def _prior_rules(known: _Known, at: str, prior: Mapping[str, Any]) -> Iterator[s
         there_are = ", ".join(known.objectives)
         yield f"{at}.objective: {objective!r} is not an objective (there are: {there_are})"
     yield from _confidence_rule(at, prior)
+    if (first := prior.get("fromTrial")) is not None and first < 0:
+        yield f"{at}.fromTrial: {first} is below 0"
     if not beliefs:
         yield f"{at}.parameters: none given, expected at least 1"
     yield from _of_each(f"{at}.parameters", beliefs, _BELIEF, partial(_belief_rules, known))

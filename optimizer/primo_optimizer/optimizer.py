@@ -5,6 +5,7 @@ a restart, a second replica and a benchmark are all the same thing to it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Protocol
 
@@ -78,6 +79,9 @@ def suggest(
     trials = sorted(trials, key=lambda trial: trial.number)
     first = max((trial.number + 1 for trial in trials), default=0)
     first = max(first, next_number or 0)
+    # As it was asked before a prior was added: an explanation can be checked at any time.
+    counting = tuple(prior for prior in problem.priors if prior.from_trial <= first)
+    problem = replace(problem, priors=counting)
     suggestions = algorithm(problem.algorithm)(problem, trials, count, seed, first)
     if count > 0 and not suggestions and not any(trial.running for trial in trials):
         raise SpaceExhaustedError(
@@ -101,6 +105,11 @@ def check(problem: Problem) -> None:
     module = import_module(ALGORITHMS[problem.algorithm])
     if mistakes := module.check_settings(problem.settings):
         raise InvalidSpecError(*mistakes)
+
+
+def learns_from_earlier(problem: Problem) -> bool:
+    """Whether `problem.earlier` makes a difference to its algorithm."""
+    return problem.algorithm == "primo" and not problem.settings.get("paper")
 
 
 def algorithm(name: str) -> Optimizer:

@@ -78,7 +78,7 @@ def _propose(history: History, seed: int, number: int) -> Suggestion | None:
     steps = second_stage(history, float(given.get("initialDesign", INITIAL_DESIGN)))
     if steps is not None:
         epsilon = float(given.get("epsilon", EPSILON))
-        draws = Draws.of(history.problem, steps, epsilon, generator(seed, number, Purpose.PRIOR))
+        draws = Draws.of(history, steps, epsilon, generator(seed, number, Purpose.PRIOR))
         if suggestion := _improve(history, draws, seed, number):
             return suggestion
     return moasha.propose(history, seed, number)
@@ -128,15 +128,17 @@ class Draws:
     prior_weight: float
 
     @classmethod
-    def of(cls, problem: Problem, steps: int, epsilon: float, rng: np.random.Generator) -> "Draws":
+    def of(cls, history: History, steps: int, epsilon: float, rng: np.random.Generator) -> "Draws":
+        problem = history.problem
         drawn = rng.random(len(problem.objectives))
         weights = drawn / drawn.sum()
         if problem.preference is not None:
             weights = np.array(problem.preference.weights)
         aside = bool(rng.random() < epsilon)
-        weight = prior_weight(steps, len(problem.space.parameters))
-        priors = densities(problem) if weight and not aside else ()
-        prior = priors[int(rng.integers(len(priors)))] if priors else None
+        lasting = [] if aside else _lasting(history, steps)
+        prior, weight = None, prior_weight(steps, len(problem.space.parameters))
+        if lasting:
+            prior, weight = lasting[int(rng.integers(len(lasting)))]
         return cls(weights, aside, prior, weight)
 
     def explain(self, problem: Problem) -> dict[str, Any]:
@@ -149,6 +151,17 @@ class Draws:
         if self.prior is not None:
             explanation["prior"] = self.prior.objective
         return explanation
+
+
+def _lasting(history: History, steps: int) -> list[tuple[PriorDensity, float]]:
+    """The priors that still count, and how much; one that was added later counts for longer."""
+    complete, d = history.complete(), len(history.problem.space.parameters)
+    weighted = []
+    for prior in densities(history.problem):
+        since = sum(trial.number >= prior.from_trial for trial in complete)
+        if weight := prior_weight(min(steps, since), d):
+            weighted.append((prior, weight))
+    return weighted
 
 
 def _improve(history: History, draws: Draws, seed: int, number: int) -> Suggestion | None:

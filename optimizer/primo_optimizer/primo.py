@@ -105,6 +105,8 @@ def designing(history: History, settings: Settings) -> bool:
     observations = sum(len(trial.observations) for trial in history.sound())
     if observations < MIN_OBSERVATIONS:
         return True
+    if history.spent_earlier() >= settings.initial_design:
+        return False  # other studies have made it
     if len(history.complete()) < MIN_COMPLETE:
         return history.spent(with_running=False) < 2.0 * settings.initial_design
     return history.spent(with_running=True) < settings.initial_design

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from primo_optimizer.parameters import Categorical
 from primo_optimizer.problem import Belief, Prior, Problem
-from primo_optimizer.space import Categorical, SearchSpace
+from primo_optimizer.space import SearchSpace
 
 # A certain user is still wrong by a hundredth of the range, and a choice said to be
 # impossible keeps a hundredth of its fair share: densities stay finite.
@@ -24,12 +25,16 @@ class PriorDensity:
         center: (d,) the believed best point; the middle where nothing is believed.
         std: (d,) of a normal truncated to [0, 1] around it; inf where nothing is believed.
         masses: column of a categorical parameter -> (k,) probability of each choice.
+        space: whose conditions say where a parameter does not count.
+        from_trial: the lowest number of a trial for which it counts.
     """
 
     objective: str
     center: NDArray[np.float64]
     std: NDArray[np.float64]
     masses: Mapping[int, NDArray[np.float64]]
+    space: SearchSpace
+    from_trial: int = 0
 
     @classmethod
     def of(cls, prior: Prior, space: SearchSpace) -> "PriorDensity":
@@ -47,17 +52,21 @@ class PriorDensity:
                 assert belief.center is not None
                 center[i] = parameter.encode(belief.center)
                 std[i] = max(1.0 - belief.confidence, MIN_STD)
-        return cls(prior.objective, center, std, masses)
+        _choose_parents(center, {belief.parameter for belief in prior.beliefs}, space)
+        return cls(prior.objective, center, std, masses, space, prior.from_trial)
 
     def log_density(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) of (n, d) points in the unit cube."""
+        there = self.space.active(X)
         numeric = np.isfinite(self.std)
         center, std = self.center[numeric], self.std[numeric]
         low, high = ndtr(-center / std), ndtr((1.0 - center) / std)
         scale = np.log(std * (high - low)) + 0.5 * np.log(2.0 * np.pi)
-        total = (-0.5 * ((X[:, numeric] - center) / std) ** 2 - scale).sum(axis=1)
+        terms = -0.5 * ((X[:, numeric] - center) / std) ** 2 - scale
+        total = (terms * there[:, numeric]).sum(axis=1)
         for i, masses in self.masses.items():
-            total = total + np.log(masses * len(masses))[_choice(X[:, i], len(masses))]
+            chosen = _choice(X[:, i], len(masses))
+            total = total + there[:, i] * np.log(masses * len(masses))[chosen]
         return np.asarray(total, dtype=np.float64)
 
     def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
@@ -77,6 +86,21 @@ class PriorDensity:
 def densities(problem: Problem) -> tuple[PriorDensity, ...]:
     """In the order of `problem.priors`, which is that of the objectives' names."""
     return tuple(PriorDensity.of(prior, problem.space) for prior in problem.priors)
+
+
+def _choose_parents(center: NDArray[np.float64], believed: set[str], space: SearchSpace) -> None:
+    """Give parents without a belief a choice with which what is believed of their children counts.
+
+    Where two beliefs would need different ones, one of the two counts: a centre is in one place.
+    """
+    column = {parameter.name: i for i, parameter in enumerate(space.parameters)}
+    settled = set(believed)
+    for condition in reversed(space.conditions):  # children before their parents
+        if condition.parameter in settled:
+            for parent, choices in condition.needs:
+                if parent not in settled:
+                    center[column[parent]] = space.parameters[column[parent]].encode(choices[0])
+                    settled.add(parent)
 
 
 def _choice_masses(belief: Belief, parameter: Categorical) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from primo_optimizer import mistakes
 from primo_optimizer.errors import InvalidSpecError
 from primo_optimizer.shapes import plain
 from primo_optimizer.space import SearchSpace
+from primo_optimizer.trial import Trial
 
 
 class Goal(StrEnum):
@@ -84,6 +85,19 @@ class Preference:
     weights: tuple[float, ...]
     scalarization: Scalarization = Scalarization.CHEBYSHEV
 
+    def choose(self, losses: NDArray[np.float64]) -> int:
+        """Which row of the (n, m) losses of a front comes closest, in shares of the front's range.
+
+        Of equal ones the one with the lower sum, then the first.
+        """
+        halves = losses / 2.0  # the range of finite losses may not be finite
+        low = halves.min(axis=0)
+        span = halves.max(axis=0) - low
+        weighted = (halves - low) / np.where(span > 0.0, span, 1.0) * np.array(self.weights)
+        total = weighted.sum(axis=1)
+        linear = self.scalarization is Scalarization.LINEAR
+        return int(np.lexsort((total, total if linear else weighted.max(axis=1)))[0])
+
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
@@ -122,15 +136,23 @@ class Prior:
     """The user's belief about where configurations are good for one objective.
 
     A parameter without a belief is uniform.
+
+    Attributes:
+        from_trial: the lowest number of a trial for which it counts; above 0 if it was added while
+            the study ran.
     """
 
     objective: str
     beliefs: tuple[Belief, ...]
+    from_trial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Everything a suggestion depends on but the trials and the seed.
+
+    `earlier` has trials of other studies of the same problem, which the models learn from. They are
+    on no front, count for no budget and number, and what they had may be proposed again.
 
     Parameters, choices and objectives are sorted by name: a Kubernetes API server lets their order
     change under an immutability rule, and a suggestion must not depend on it.
@@ -147,6 +169,7 @@ class Problem:
     preference: Preference | None = None
     algorithm: str = "primo"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    earlier: tuple[Trial, ...] = ()
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Problem":
@@ -232,7 +255,8 @@ def _prior(spec: Mapping[str, Any]) -> Prior:
         )
         for b in spec["parameters"]
     )
-    return Prior(spec["objective"], tuple(sorted(beliefs, key=lambda b: b.parameter)))
+    ordered = tuple(sorted(beliefs, key=lambda b: b.parameter))
+    return Prior(spec["objective"], ordered, int(spec.get("fromTrial") or 0))
 
 
 def _constraint(spec: Mapping[str, Any]) -> Constraint:

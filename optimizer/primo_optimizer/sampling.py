@@ -9,7 +9,7 @@ from primo_optimizer.draws import Purpose, generator, integer_seed
 from primo_optimizer.space import SearchSpace
 from primo_optimizer.trial import Value
 
-Key = tuple[Value, ...]
+Key = tuple[Value | None, ...]
 
 # Draws before we look for what is left in a systematic way.
 ATTEMPTS = 64

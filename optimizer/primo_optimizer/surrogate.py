@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from primo_optimizer.history import History
+from primo_optimizer.parameters import Categorical
 from primo_optimizer.problem import Constraint, Problem
-from primo_optimizer.space import Categorical
 from primo_optimizer.transforms import OutputTransform, bounded
 
 if TYPE_CHECKING:

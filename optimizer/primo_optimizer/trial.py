@@ -29,7 +29,8 @@ class Trial:
 
     Attributes:
         number: from 0; numbers may have gaps, none is used twice.
-        configuration: parameter name -> value in user units; every parameter of the space.
+        configuration: parameter name -> value in user units; every parameter of the space whose
+            condition holds.
         observations: at most one for each fidelity, in ascending order of it.
         running: a run is under way (or queued): the trial is pending at `fidelity`.
         fidelity: of the run under way, else of the last one; None without a fidelity.
@@ -83,7 +84,7 @@ class Suggestion:
 
     Attributes:
         trial: its number; a new one is above every number known so far.
-        configuration: every parameter of the space, in user units.
+        configuration: every parameter of the space whose condition holds, in user units.
         fidelity: to train up to, in the user's unit; None without a fidelity.
         resume_from: the fidelity already reached by this trial; None for a new one.
         explanation: why this one, as plain JSON data. Always holds `stage` (`InitialDesign` or

@@ -69,6 +69,8 @@ def say(
         return Say(epsilon=True, trust=trust)
     prior = priors[chosen]
     steps = max(history.spent(with_running=False) - decay_from, 0.0)
+    # A prior that was added later is as fresh as the others were after the initial design.
+    steps = min(steps, history.spent(with_running=False, from_trial=prior.from_trial))
     weight = prior_weight(trust[prior.objective], steps, len(history.problem.space.parameters))
     return Say(prior, weight, trust=trust) if weight > LEAST_WEIGHT else Say(trust=trust)
 

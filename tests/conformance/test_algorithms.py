@@ -26,6 +26,7 @@ from primo_optimizer import (
 from primo_optimizer.rungs import ladder, reached
 from support.problems import (
     BRANIN_CURRIN,
+    CONDITIONAL,
     DISK,
     LIMITED,
     ONE,
@@ -52,6 +53,7 @@ RUNS = [
     pytest.param(THREE, {}, 2, 6, id="three objectives, broken fidelities"),
     pytest.param(LIMITED, {}, 2, 7, id="constraints and priors, mixed space"),
     pytest.param(DISK, {"constraints": NEVER_KEPT}, 2, 6, id="a constraint that nothing keeps"),
+    pytest.param(CONDITIONAL, {}, 2, 6, id="conditional parameters and a prior on one"),
     pytest.param(BRANIN_CURRIN, {"preferences": PREFERENCES}, 2, 6, id="a preferred trade-off"),
 ]
 
@@ -274,8 +276,11 @@ def assert_sound(
 
 
 def assert_in_space(problem: Problem, suggestion: Suggestion) -> None:
-    assert set(suggestion.configuration) == {p.name for p in problem.space.parameters}
+    assert problem.space.configuration(suggestion.configuration) == suggestion.configuration
     for parameter in problem.space.parameters:
+        if parameter.name not in suggestion.configuration:
+            assert problem.space.conditions
+            continue
         value = suggestion.configuration[parameter.name]
         match parameter:
             case Float():

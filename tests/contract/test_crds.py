@@ -118,7 +118,7 @@ Patch = dict[str, Any]
         ({"parameters": example("ordinal").manifest["spec"]["parameters"]}, "parameters"),
         ({"fidelity": {"max": 81}}, "fidelity"),
         ({"fidelity": None}, "fidelity"),
-        ({"priors": None}, "priors"),
+        ({"constraints": None}, "constraints"),
         ({"algorithm": {"settings": {"epsilon": 0.5}}}, "algorithm"),
         ({"checkpoints": None}, "checkpoints"),
     ],
@@ -139,6 +139,21 @@ def test_the_template_changes_while_the_study_is_suspended_alone(kube: Kube) -> 
     assert words in body["message"]
     kube("PATCH", path, {"spec": {"suspend": True}}, kind="merge-patch+json")
     code, body = kube("PATCH", path, patch, kind="merge-patch+json")
+    assert code == 200, body["message"]
+
+
+def test_priors_may_be_added_and_nothing_else(kube: Kube) -> None:
+    path = _everything(kube)
+    given = example("everything").manifest["spec"]["priors"]
+    for priors in (None, given[:1], [given[0], {**given[1], "confidence": 0.1}]):
+        code, body = kube("PATCH", path, {"spec": {"priors": priors}}, kind="merge-patch+json")
+        assert code == 422
+        assert "spec.priors: Invalid value" in body["message"]
+        assert "priors may only be added" in body["message"]
+    manifest = copy.deepcopy(example("everything").manifest)
+    manifest["spec"]["priors"] = given[:1]
+    create(kube, manifest)
+    code, body = kube("PATCH", path, {"spec": {"priors": given[::-1]}}, kind="merge-patch+json")
     assert code == 200, body["message"]
 
 

@@ -99,6 +99,52 @@ def test_a_trial_that_fails_says_why_and_the_study_goes_on(
     assert found["status"]["trials"]["completed"] == 2
 
 
+def test_a_study_learns_from_another_and_from_a_prior_that_comes_later(
+    kube: Kube, operator: Operator
+) -> None:
+    problem: dict[str, Any] = {
+        "parameters": [
+            {"name": "x", "float": {"min": 0, "max": 1}},
+            {"name": "taste", "categorical": {"choices": ["plain", "spiced"]}},
+            {"name": "heat", "float": {"min": 0, "max": 1}, "when": {"taste": ["spiced"]}},
+        ],
+        "constraints": [{"metric": "kmacs", "atMost": 0.5}],
+    }
+    kube.apply(study("source", **problem, budget={"trials": 6}), "default")
+    found = ended(kube, "source")
+    trials = kube.trials("source", "default")
+    for trial in trials:
+        given = trial["spec"]["parameters"]
+        assert ("heat" in given) == (given["taste"] == "spiced")
+        (seen,) = trial["status"]["observations"]
+        assert seen["constrained"] == {"kmacs": pytest.approx(1 - given["x"])}
+        assert seen["feasible"] == (seen["constrained"]["kmacs"] <= 0.5)
+    broken = [t for t in trials if not t["status"]["observations"][0]["feasible"]]
+    assert found["status"]["infeasible"] == len(broken)
+    assert {e["trial"] for e in found["status"].get("front", ())}.isdisjoint(
+        t["spec"]["number"] for t in broken
+    )
+
+    learner = {**problem, "algorithm": {"name": "primo"}}
+    learner["warmStart"] = [{"study": "source"}, {"study": "nowhere"}]
+    kube.apply(study("learner", **learner, budget={"trials": 2}), "default")
+    started = condition(ended(kube, "learner"), "WarmStarted")
+    assert (started["status"], started["reason"]) == ("False", "StudyNotFound")
+    assert started["message"].startswith("source: 6 trials; nowhere: ")
+
+    priors = [{"objective": "error", "parameters": [{"name": "heat", "center": 0.9}]}]
+    kube.apply(study("learner", **learner, budget={"trials": 3}, priors=priors), "default")
+
+    def status() -> dict[str, Any]:
+        return dict((kube.get("PriMOStudy", "learner", "default") or {})["status"])
+
+    eventually(lambda: status()["trials"]["completed"] == 3, "it goes on")
+    assert status()["priors"] == [{"objective": "error", "fromTrial": 2}]
+    why = [t["spec"]["suggestion"] for t in kube.trials("learner", "default")]
+    assert {suggestion["stage"] for suggestion in why} == {"Optimizing"}
+    assert [suggestion.get("priors") for suggestion in why] == [None, None, ["error"]]
+
+
 def test_deleting_a_running_study_leaves_nothing(
     kube: Kube, operator: Operator, local_cluster: LocalCluster
 ) -> None:

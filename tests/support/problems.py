@@ -177,6 +177,39 @@ TINY = Benchmark(
     lambda c, share: {"a": c["i"] + share, "b": -c["i"] * (c["c"] == "x") - share},
 )
 
+CONDITIONAL_PARAMETERS: list[dict[str, Any]] = [
+    {"name": "model", "categorical": {"choices": ["forest", "network"]}},
+    {
+        "name": "optimizer",
+        "categorical": {"choices": ["adam", "sgd"]},
+        "when": {"model": ["network"]},
+    },
+    {**_float("momentum"), "when": {"optimizer": ["sgd"]}},
+    {"name": "trees", "int": {"min": 1, "max": 64}, "when": {"model": ["forest"]}},
+    _float("size"),
+]
+
+
+def _conditional(c: Mapping[str, Any], share: float) -> dict[str, float]:
+    error = (c["size"] - 0.8) ** 2 + 0.2 * (1 - share)
+    if c["model"] == "forest":
+        return {"error": error + 0.3 + 1 / c["trees"], "cost": c["size"] * c["trees"] / 64}
+    if c["optimizer"] == "sgd":
+        error += (c["momentum"] - 0.9) ** 2
+    return {"error": error + 0.1 * (c["optimizer"] == "adam"), "cost": c["size"]}
+
+
+CONDITIONAL = Benchmark(
+    {
+        "objectives": [{"name": "error"}, {"name": "cost"}],
+        "parameters": CONDITIONAL_PARAMETERS,
+        "fidelity": {"name": "epochs", "min": 1, "max": 9},
+        "priors": [{"objective": "error", "parameters": [{"name": "momentum", "center": 0.9}]}],
+    },
+    _conditional,
+    reference=(1.0, 1.0),
+)
+
 THREE = Benchmark(
     {
         "objectives": [{"name": "a"}, {"name": "b"}, {"name": "c", "goal": "Maximize"}],

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from primo_cli.katib.experiment import FeasibleSpace, Parameter
 from primo_cli.katib.notes import CannotConvertError, Notes
-from primo_study.spec import Choices, Values
+from primo_study.problem import Choices, Values
 
 _LOG = ("logUniform", "logNormal")
 _BELL = ("normal", "logNormal")

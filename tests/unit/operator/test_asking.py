@@ -9,9 +9,10 @@ import pytest
 
 from primo_operator.asking import WorkerSuggester
 from primo_operator.ports import Answer
-from primo_optimizer import SpaceExhaustedError
+from primo_optimizer import Observation, SpaceExhaustedError, Trial
 from primo_study.study import Study, TrialPhase
-from support.builders import ended, seen, spec, study, trial
+from primo_study.warm_start import Source
+from support.builders import ended, run, seen, spec, study, trial
 
 RANDOM = {"name": "random"}
 
@@ -72,3 +73,24 @@ def test_a_used_up_space_is_said_to_be_so() -> None:
     ]
     with pytest.raises(SpaceExhaustedError):
         ask(study(*both, spec=spec(parameters=parameters, algorithm=RANDOM)))
+
+
+def test_the_worker_is_told_from_which_trial_a_prior_counts() -> None:
+    priors = [{"objective": "error", "parameters": [{"name": "lr", "center": 0.01}]}]
+    given = spec(priors=priors, algorithm={"name": "primo"}, fidelity=None)
+    running = trial(0, TrialPhase.RUNNING, run(fidelity=None), explanation={})
+    found = study(running, spec=given)
+    assert ask(found).suggestions[0].explanation["origin"] == "PriorCenter"
+    later = {"priors": [{"objective": "error", "fromTrial": 7}]}
+    assert ask(replace(found, status=later)).suggestions[0].explanation["origin"] == "Uniform"
+
+
+def test_the_worker_learns_from_the_sources_of_a_warm_start() -> None:
+    earlier = [
+        Trial(n, {"lr": 0.002 * (n + 1)}, (Observation(9.0, {"error": 0.1 * n, "cost": 9.0 - n}),))
+        for n in range(6)
+    ]
+    source = Source("other", "", "6 trials", tuple(earlier))
+    answer = ask(study(spec=spec(), sources=(source,)), count=1, new=1)
+    assert (answer.degraded, answer.suggestions[0].trial) == ("", 0)
+    assert answer.suggestions[0].explanation["stage"] == "Optimizing"

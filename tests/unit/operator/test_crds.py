@@ -18,8 +18,9 @@ from support.examples import CRDS, INVALID, VALID, Example, example
 
 KEYWORDS = {
     "description", "type", "format", "enum", "pattern", "minLength", "maxLength", "minimum",
-    "maximum", "exclusiveMinimum", "minItems", "maxItems", "maxProperties", "items", "properties",
-    "additionalProperties", "required", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+    "maximum", "exclusiveMinimum", "minItems", "maxItems", "minProperties", "maxProperties",
+    "items", "properties", "additionalProperties", "required", "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
     "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations",
 }  # fmt: skip
 # An API server keeps what kubectl applied in an annotation, and annotations have 256 KiB.
@@ -207,7 +208,7 @@ def test_an_invalid_manifest_breaks_the_rule_it_names(invalid: Example, message:
 
 
 def test_every_rule_about_a_new_object_has_an_invalid_manifest() -> None:
-    transitions = ("immutable", "only be raised", "is suspended")
+    transitions = ("immutable", "only be raised", "only be added", "is suspended")
     assert {m for m in MESSAGES if not m.endswith(transitions)} == {m for _, m in BREAKING}
 
 
@@ -219,11 +220,11 @@ Edit = Callable[[dict[str, Any]], Any]
     [
         pytest.param(lambda s: s["objectives"][0].update(goal="Maximize"), "objectives", id="goal"),
         pytest.param(lambda s: s["objectives"][0].pop("target"), "objectives", id="target"),
+        pytest.param(lambda s: s["constraints"][0].update(atMost=9), "constraints", id="bound"),
+        pytest.param(lambda s: s.pop("constraints"), "constraints", id="no constraints"),
         pytest.param(lambda s: s["parameters"][0]["float"].update(max=1), "parameters", id="range"),
         pytest.param(lambda s: s["fidelity"].update(eta=2), "fidelity", id="eta"),
         pytest.param(lambda s: s.pop("fidelity"), "fidelity", id="no fidelity"),
-        pytest.param(lambda s: s["priors"][0].update(confidence=0.1), "priors", id="confidence"),
-        pytest.param(lambda s: s.pop("priors"), "priors", id="no priors"),
         pytest.param(lambda s: s["algorithm"]["settings"].clear(), "algorithm", id="settings"),
         pytest.param(lambda s: s["checkpoints"].update(claimName="x"), "checkpoints", id="claim"),
     ],
@@ -250,6 +251,34 @@ def test_the_template_changes_while_the_study_is_suspended_alone(suspended: bool
     assert broken_rules(schema(STUDY), new, old=old) == ([] if suspended else refused)
 
 
+ADDED = {"objective": "throughput", "parameters": [{"name": "lr", "center": 0.01}]}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda s: s["priors"][0].update(confidence=0.1), id="confidence"),
+        pytest.param(lambda s: s["priors"][0]["parameters"].pop(), id="a belief less"),
+        pytest.param(lambda s: s["priors"].pop(), id="a prior less"),
+        pytest.param(lambda s: s["priors"].__setitem__(0, ADDED), id="another in its place"),
+        pytest.param(lambda s: s.pop("priors"), id="no priors"),
+    ],
+)
+def test_a_prior_does_not_change(edit: Edit) -> None:
+    assert _edited(edit) == ["priors may only be added"]
+
+
+def test_priors_may_be_added() -> None:
+    old = example("everything").manifest
+    for some in ([], old["spec"]["priors"][:1]):
+        before, after = copy.deepcopy(old), copy.deepcopy(old)
+        before["spec"]["priors"] = some
+        after["spec"]["priors"].reverse()
+        assert broken_rules(schema(STUDY), after, old=before) == []
+    del before["spec"]["priors"]
+    assert broken_rules(schema(STUDY), after, old=before) == []
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -273,6 +302,8 @@ def test_a_budget_is_not_lowered(edit: Edit, message: str) -> None:
         pytest.param(lambda s: s.update(parallelism=1, suspend=True), id="parallelism, suspend"),
         pytest.param(lambda s: s.update(onComplete="Terminate"), id="onComplete"),
         pytest.param(lambda s: s.pop("retries"), id="retries"),
+        pytest.param(lambda s: s["warmStart"].pop(), id="warmStart"),
+        pytest.param(lambda s: s["preferences"]["weights"].update(error=9), id="preferences"),
     ],
 )
 def test_what_is_spent_and_when_may_change(edit: Edit) -> None:

@@ -96,6 +96,27 @@ def test_a_trial_of_the_users_keeps_its_owners_and_has_one_controller() -> None:
     assert alone["controller"] is True
 
 
+def test_the_sidecar_keeps_room_for_objectives_and_constraints() -> None:
+    bounds = [{"metric": "memory_gib", "atMost": 40}, {"metric": "kmacs", "atMost": 9}]
+    found = job(study(spec=spec(constraints=bounds)), trial(1), "trial-uid", Settings())
+    pod = found["spec"]["template"]["spec"]
+    for container in (*pod["containers"], pod["initContainers"][0]):
+        wanted = json.loads(environment(container)["PRIMO_METRICS"])
+        assert wanted == ["val_error", "kmacs", "memory_gib"]
+
+
+def test_a_parameter_that_is_not_there_has_no_variable() -> None:
+    parameters = [
+        {"name": "optimizer", "categorical": {"choices": ["adam", "sgd"]}},
+        {"name": "momentum", "float": {"min": 0, "max": 1}, "when": {"optimizer": ["sgd"]}},
+    ]
+    record = replace(trial(1), configuration={"optimizer": "adam"})
+    found = job(study(spec=spec(parameters=parameters)), record, "trial-uid", Settings())
+    values = environment(found["spec"]["template"]["spec"]["containers"][0])
+    assert json.loads(values["PRIMO_PARAMS"]) == {"optimizer": "adam"}
+    assert [name for name in values if name.startswith("PRIMO_PARAM_")] == ["PRIMO_PARAM_OPTIMIZER"]
+
+
 def test_the_command_is_never_touched() -> None:
     (container,) = made()["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "train.py", "--lr=$(PRIMO_PARAM_LR)"]
@@ -186,3 +207,11 @@ def test_the_template_itself_is_left_as_it_was() -> None:
     before = json.dumps(found.spec.trial_template.spec)
     job(found, trial(0), "u", Settings())
     assert json.dumps(found.spec.trial_template.spec) == before
+
+
+def test_a_trial_holds_which_priors_were_known() -> None:
+    priors = [{"objective": "error", "parameters": [{"name": "lr", "center": 0.01}]}]
+    suggestion = Suggestion(3, {"lr": 0.01}, 1.0, None, {"stage": "InitialDesign"})
+    made = trial_object(study(spec=spec(priors=priors)), suggestion)
+    assert made["spec"]["suggestion"] == {"stage": "InitialDesign", "priors": ["error"]}
+    assert "priors" not in trial_object(study(), suggestion)["spec"]["suggestion"]

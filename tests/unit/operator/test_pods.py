@@ -1,5 +1,6 @@
 """What a pod says of its run, in each ending a real kubelet was seen to write."""
 
+import math
 from typing import Any
 
 import pytest
@@ -151,6 +152,47 @@ def test_values_are_reduced_as_asked(how: str, value: float) -> None:
         {"name": "error", "goal": "Minimize", "metric": "val_error", "reduce": how},
     ]
     assert verdict(pod(0, message=message()), objectives=objectives).values == {"error": value}
+
+
+MEMORY = {"metric": "memory_gib", "atMost": 40, "reduce": "Max"}
+
+
+@pytest.mark.parametrize(
+    ("peak", "reason", "feasible"),
+    [
+        pytest.param(Reduced(1, 0, 40, 1), Reason.COMPLETED, True, id="the bound itself is kept"),
+        pytest.param(Reduced(1, 0, 41, 1), Reason.COMPLETED, False, id="broken is no failure"),
+        pytest.param(Reduced(1, 0, math.inf, 1), Reason.DIVERGED, None, id="infinite"),
+        pytest.param(None, Reason.METRICS_UNAVAILABLE, None, id="not reported"),
+    ],
+)
+def test_a_constraint_is_measured_beside_the_objectives(
+    peak: Reduced | None, reason: Reason, feasible: bool | None
+) -> None:
+    metrics = {"val_error": Reduced(0.1, 0.1, 0.1, 0.1), "kmacs": Reduced(5, 5, 5, 5)}
+    if peak:
+        metrics["memory_gib"] = peak
+    found = verdict(pod(0, message=message(metrics=metrics)), constraints=[MEMORY])
+    assert (found.reason, found.feasible) == (reason, feasible)
+    if reason is Reason.COMPLETED:
+        assert peak
+        assert found.constrained == {"memory_gib": peak.max}
+        assert found.values == {"error": 0.1, "cost": 5}
+    else:
+        assert "memory_gib" in found.message
+
+
+def test_a_constraint_named_like_an_objective_does_not_hide_behind_it() -> None:
+    metrics = {name: Reduced(0.1, 0.1, 0.1, 0.1) for name in ("val_error", "kmacs")}
+    metrics["error"] = Reduced(NAN, NAN, NAN, NAN)
+    given = pod(0, message=message(metrics=metrics))
+    found = verdict(given, constraints=[{"metric": "error", "atMost": 1}])
+    assert (found.reason, found.message) == (Reason.DIVERGED, "error is nan")
+
+
+def test_what_had_no_room_in_the_message_explains_what_is_missing() -> None:
+    short = message(metrics={"val_error": Reduced(1, 1, 1, 1)}, truncated=3)
+    assert "3 metrics had no room" in verdict(pod(0, message=short)).message
 
 
 @pytest.mark.parametrize(

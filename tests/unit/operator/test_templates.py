@@ -184,6 +184,18 @@ def test_what_is_set_escaped_or_not_ours_is_no_mistake(text: str) -> None:
     assert mistakes(train(args=[text])) == []
 
 
+def test_a_parameter_that_is_not_always_there_cannot_be_referred_to() -> None:
+    parameters = [
+        {"name": "optimizer", "categorical": {"choices": ["adam", "sgd"]}},
+        {"name": "momentum", "float": {"min": 0, "max": 1}, "when": {"optimizer": ["sgd"]}},
+    ]
+    job = train(args=["$(PRIMO_PARAM_OPTIMIZER) $$(PRIMO_PARAM_MOMENTUM) $(PRIMO_PARAM_MOMENTUM)"])
+    assert mistakes(job, parameters=parameters) == [
+        f"{POD}.containers[0].args[0]: '$(PRIMO_PARAM_MOMENTUM)' is not set in every trial, since"
+        " the parameter has a condition: read it from the environment"
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "without"),
     [

@@ -74,8 +74,10 @@ def test_prior_weight_is_that_of_the_paper() -> None:
 
 
 def _draws(problem: Problem, steps: int = 0, epsilon: float = 0.25) -> list[Draws]:
+    done = [Trial(number, {}, (Observation(problem.full_fidelity, {}),)) for number in range(20)]
+    history = History.of(problem, done)
     return [
-        Draws.of(problem, steps, epsilon, np.random.default_rng([0, number]))
+        Draws.of(history, steps, epsilon, np.random.default_rng([0, number]))
         for number in range(400)
     ]
 
@@ -96,6 +98,13 @@ def test_priors_take_turns_by_chance_and_a_quarter_of_the_steps_has_none() -> No
     priors = [d.prior.objective if d.prior else None for d in _draws(TRAINING.problem())]
     shares = [priors.count(name) / len(priors) for name in (None, "accuracy", "latency")]
     assert shares == pytest.approx([0.25, 0.375, 0.375], abs=0.06)
+
+
+def test_a_prior_that_was_added_later_has_not_worn_off() -> None:
+    old, new = TRAINING.spec["priors"]
+    problem = TRAINING.problem(priors=[old, {**new, "fromTrial": 18}])
+    drawn = {(d.prior.objective, d.prior_weight) for d in _draws(problem, 7, 0.0) if d.prior}
+    assert drawn == {(new["objective"], prior_weight(2, len(problem.space.parameters)))}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from primo_optimizer import Problem
 from primo_optimizer.priors import MIN_STD, PriorDensity, densities
+from support.problems import CONDITIONAL
 
 PARAMETERS = [
     {"name": "c", "categorical": {"choices": ["x", "y", "z"]}},
@@ -88,3 +89,47 @@ def test_the_centre_is_the_most_likely_point() -> None:
     prior = density({"name": "r", "center": 0.01}, {"name": "c", "weights": {"z": 1, "x": 0.5}})
     draws = np.random.default_rng(0).random((500, 3))
     assert (prior.log_density(draws) <= prior.log_density(prior.center[None, :])).all()
+
+
+# --- parameters that are not always there
+
+
+def conditional(*beliefs: dict[str, Any]) -> PriorDensity:
+    prior = {"objective": "error", "parameters": list(beliefs)}
+    (found,) = densities(CONDITIONAL.problem(priors=[prior]))
+    return found
+
+
+def test_where_a_parameter_is_not_there_a_belief_about_it_does_not_count() -> None:
+    prior = conditional({"name": "momentum", "center": 0.9})
+    space = prior.space
+    adam = {"model": "network", "optimizer": "adam", "size": 0.5}
+    sgd = [{**adam, "optimizer": "sgd", "momentum": momentum} for momentum in (0.1, 0.5, 0.9)]
+    densities_ = prior.log_density(space.encode_all([adam, *sgd]))
+    assert densities_[0] == 0.0
+    assert densities_[1] < densities_[2] < densities_[3]
+    assert densities_[3] > 0.0
+
+
+def test_nor_does_one_about_choices() -> None:
+    prior = conditional({"name": "optimizer", "choice": "sgd"})
+    forest = {"model": "forest", "trees": 3, "size": 0.5}
+    assert prior.log_density(prior.space.encode(forest)[None, :]).tolist() == [0.0]
+
+
+def test_the_centre_is_where_what_is_believed_is_there() -> None:
+    prior = conditional({"name": "momentum", "center": 0.9})
+    found = prior.space.decode(prior.center)
+    assert found == {
+        "model": "network",
+        "optimizer": "sgd",
+        "momentum": pytest.approx(0.9),
+        "size": 0.5,
+    }
+
+
+def test_a_belief_about_the_parent_stands() -> None:
+    prior = conditional(
+        {"name": "momentum", "center": 0.9}, {"name": "optimizer", "choice": "adam"}
+    )
+    assert prior.space.decode(prior.center)["optimizer"] == "adam"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from primo_optimizer import InvalidSpecError, SearchSpace
 from primo_optimizer.sampling import first_unknown
-from support.problems import TINY, TRAINING
+from support.problems import CONDITIONAL_PARAMETERS, TINY, TRAINING
 
 SPACE = TRAINING.problem().space
 CONFIGURATION = {"lr": 0.01, "layers": 3, "width": 64, "activation": "relu"}
@@ -139,3 +139,122 @@ def test_a_configuration_of_another_space_is_refused_by_name(
     with pytest.raises(InvalidSpecError) as caught:
         SPACE.configuration({**CONFIGURATION, **changes})
     assert caught.value.problems == (message,)
+
+
+# --- conditions
+
+NESTED = SearchSpace.from_spec(CONDITIONAL_PARAMETERS)
+WORDS = SearchSpace.from_spec(
+    [
+        {"name": "a", "categorical": {"choices": ["x", "y"]}},
+        {"name": "b", "categorical": {"choices": ["x", "y", "z"]}, "when": {"a": ["x"]}},
+        {"name": "c", "int": {"min": 1, "max": 4}, "when": {"b": ["y", "z"], "d": ["x"]}},
+        {"name": "d", "categorical": {"choices": ["x", "y"]}},
+    ]
+)
+
+
+@given(st.lists(st.floats(-1, 2), min_size=5, max_size=5))
+def test_what_is_not_there_is_left_out_and_lies_in_the_middle(point: list[float]) -> None:
+    configuration = NESTED.decode(np.array(point))
+    there = {"model", "size"}
+    there |= {"trees"} if configuration["model"] == "forest" else {"optimizer"}
+    there |= {"momentum"} if configuration.get("optimizer") == "sgd" else set()
+    assert configuration.keys() == there
+    encoded = NESTED.encode(configuration)
+    away = [p.name not in there for p in NESTED.parameters]
+    assert (encoded[away] == 0.5).all()
+    assert NESTED.active(encoded[None, :])[0].tolist() == [not missing for missing in away]
+    assert NESTED.snap(np.array([point]))[0].tolist() == encoded.tolist()
+    assert NESTED.encode_all([configuration])[0].tolist() == encoded.tolist()
+    assert NESTED.configuration(configuration) == configuration
+
+
+def test_configurations_that_differ_in_what_is_not_there_are_equal() -> None:
+    adam = {"model": "network", "optimizer": "adam", "size": 0.5}
+    other = {**adam, "momentum": 0.9, "trees": 3}
+    assert NESTED.key(adam) == NESTED.key(other)
+    assert NESTED.encode(adam).tolist() == NESTED.encode(other).tolist()
+    assert NESTED.key(adam) != NESTED.key({**adam, "optimizer": "sgd", "momentum": 0.5})
+
+
+def test_size_and_grid_count_what_differs() -> None:
+    keys = [WORDS.key(configuration) for configuration in WORDS.grid()]
+    # a=y: d; a=x: b=x: d; b=y or z: d=x has c, d=y has not
+    assert len(set(keys)) == len(keys) == WORDS.size == 2 + 2 + 2 * (4 + 1)
+    assert all(WORDS.configuration(found) == found for found in WORDS.grid())
+    assert NESTED.size == np.inf
+
+
+def test_too_many_to_be_counted_are_as_good_as_infinite() -> None:
+    choices = {"categorical": {"choices": ["x", "y"]}}
+    parents = [{"name": f"p{i}", **choices} for i in range(20)]
+    children = [{"name": f"c{i}", **choices, "when": {f"p{i}": ["x"]}} for i in range(20)]
+    assert SearchSpace.from_spec([*parents, *children]).size == np.inf
+
+
+def test_the_order_in_which_parameters_are_given_does_not_matter() -> None:
+    assert SearchSpace.from_spec(CONDITIONAL_PARAMETERS[::-1]) == NESTED
+
+
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        ({"model": "network", "size": 0.5}, "parameters.optimizer: is missing"),
+        (
+            {"model": "network", "size": 0.5, "optimizer": "adam", "momentum": 0.9},
+            "parameters.momentum: 0.9 given, which needs optimizer sgd",
+        ),
+        (
+            {"model": "forest", "size": 0.5, "trees": 65},
+            "parameters.trees: 65 is not a whole number between 1 and 64",
+        ),
+    ],
+)
+def test_a_configuration_against_a_condition_is_refused_by_name(
+    given_: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidSpecError) as caught:
+        NESTED.configuration(given_)
+    assert caught.value.problems == (message,)
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ({}, "when: none given, expected a parameter and its choices"),
+        ([], "when: a list is not an object"),
+        ({"b": ["x"]}, "when: 'b' is not a parameter (there are: a, n, p)"),
+        ({"n": ["1"]}, "when: 'n' is not categorical, and only choices can be a condition"),
+        ({"a": "x"}, "when.a: 'x' is not a list"),
+        ({"a": [1]}, "when.a[0]: 1 is not a string"),
+        ({"a": []}, "when.a: none given, expected at least one choice"),
+        ({"a": ["x", "z"]}, "when.a: 'z' is not one of x, y"),
+    ],
+)
+def test_a_mistake_in_a_condition_is_named(when: Any, message: str) -> None:
+    with pytest.raises(InvalidSpecError) as caught:
+        SearchSpace.from_spec(
+            [
+                {"name": "a", "categorical": {"choices": ["x", "y"]}},
+                {"name": "n", "int": {"min": 1, "max": 2}},
+                {"name": "p", "float": {"min": 0, "max": 1}, "when": when},
+            ]
+        )
+    assert caught.value.problems == (f"parameters[2].{message}",)
+
+
+def test_what_depends_on_itself_is_named() -> None:
+    choices = {"categorical": {"choices": ["x", "y"]}}
+    with pytest.raises(InvalidSpecError) as caught:
+        SearchSpace.from_spec(
+            [
+                {"name": "a", **choices, "when": {"b": ["x"]}},
+                {"name": "b", **choices, "when": {"a": ["x"]}},
+                {"name": "c", **choices, "when": {"a": ["x"]}},
+            ]
+        )
+    assert caught.value.problems == (
+        "parameters[0].when: a needs b needs a, and so is never there",
+        "parameters[1].when: b needs a needs b, and so is never there",
+    )

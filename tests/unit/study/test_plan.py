@@ -331,6 +331,7 @@ def made_of(template: str, found: TrialRecord) -> TrialRecord:
 
 TARGET = {"name": "error", "goal": "Minimize", "metric": "m", "target": 0.1}
 DONE = trial(0, PHASE.COMPLETED, ended(2), observations=(seen(),))
+INFEASIBLE = replace(DONE, observations=(replace(seen(), feasible=False),))
 
 
 @pytest.mark.parametrize(
@@ -349,6 +350,11 @@ DONE = trial(0, PHASE.COMPLETED, ended(2), observations=(seen(),))
             study(DONE, spec=spec(objectives=[TARGET])),
             "TargetReached",
             id="a trial meets the target",
+        ),
+        pytest.param(
+            study(INFEASIBLE, spec=spec(objectives=[TARGET])),
+            None,
+            id="an infeasible trial meets no target",
         ),
         pytest.param(
             study(spec=spec(budget={"duration": "1m"})), "BudgetExhausted", id="the time is over"

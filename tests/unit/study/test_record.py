@@ -120,6 +120,17 @@ def test_status_says_what_the_record_holds() -> None:
     assert "startedAt" not in status["runs"][0]
 
 
+def test_status_says_which_observation_breaks_a_constraint() -> None:
+    outcome = replace(GOOD, constrained={"memory_gib": 41.0}, feasible=False)
+    done = end(trial(0, TrialPhase.RUNNING, run(2)), outcome)
+    status = record.status(done)
+    assert status["summary"] == "infeasible: error=0.1"
+    assert status["observations"][0]["constrained"] == {"memory_gib": 41.0}
+    assert status["observations"][0]["feasible"] is False
+    (told,) = done.as_trial().observations
+    assert told.constrained == {"memory_gib": 41.0}
+
+
 def test_long_words_of_a_pod_are_cut() -> None:
     told = record.waiting(trial(0), Waiting("ErrImagePull", "x" * 5000, endless=True))
     assert len(told.message or "") == 1024

@@ -1,0 +1,84 @@
+"""What a terminal shows of a study."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from primo_cli.picture import save_front
+from primo_cli.view import front_table, study_view
+
+SPEC = {
+    "objectives": [{"name": "error"}, {"name": "cost"}],
+    "parameters": [{"name": "optimizer"}, {"name": "momentum"}],
+}
+
+
+def study(**status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "digits"}, "spec": SPEC, "status": status}
+
+
+def trial(number: int, error: float, *, feasible: bool = True, **parameters: Any) -> dict[str, Any]:
+    seen = {"values": {"error": error, "cost": 1.0}, "feasible": feasible}
+    return {
+        "spec": {"number": number, "parameters": parameters},
+        "status": {"phase": "Completed", "observations": [seen]},
+    }
+
+
+def entry(number: int, error: float) -> dict[str, Any]:
+    return {"trial": number, "values": {"error": error, "cost": 1.0}}
+
+
+def shown(what: RenderableType) -> str:
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(what)
+    return captured.get()
+
+
+TRIALS = [
+    trial(0, 0.1, optimizer="adam"),
+    trial(1, 0.2, optimizer="sgd", momentum=0.9),
+    trial(2, 0.05, feasible=False, optimizer="adam"),
+]
+
+
+def test_what_a_trial_does_not_have_is_a_dash() -> None:
+    lines = shown(front_table(study(front=[entry(0, 0.1), entry(1, 0.2)]), TRIALS)).splitlines()
+    assert [word for word in lines[4].split() if word.isalnum() or word == "-"][-2:] == [
+        "adam",
+        "-",
+    ]
+    assert "sgd" in lines[5]
+    assert "0.9" in lines[5]
+
+
+def test_the_preferred_trial_is_named() -> None:
+    found = study(front=[entry(0, 0.1), entry(1, 0.2)], preferred=entry(1, 0.2))
+    assert "preferred: 1" in shown(front_table(found, TRIALS))
+
+
+def test_why_there_is_no_front() -> None:
+    assert "no trial has been observed" in shown(front_table(study(), []))
+    words = shown(front_table(study(frontSize=0, infeasible=3), TRIALS))
+    assert "none of 3 trials at full fidelity keeps the constraints" in words
+
+
+def test_infeasible_trials_and_a_warm_start_that_failed_are_told_while_it_runs() -> None:
+    conditions = [
+        {"type": "WarmStarted", "status": "False", "message": "nowhere: there is no such study"},
+        {"type": "Completed", "status": "False", "message": "not yet"},
+    ]
+    text = shown(study_view(study(frontSize=2, infeasible=1, conditions=conditions), TRIALS, 3.0))
+    assert "2 trade-offs, 1 infeasible" in text
+    assert "nowhere: there is no such study" in text
+    assert "not yet" not in text
+
+
+def test_a_picture_is_drawn_with_and_without_infeasible_trials(tmp_path: Path) -> None:
+    found = study(front=[entry(0, 0.1)])
+    for trials in (TRIALS[:2], TRIALS):
+        path = tmp_path / f"{len(trials)}.png"
+        save_front(found, trials, path)
+        assert path.stat().st_size > 1000

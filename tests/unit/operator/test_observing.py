@@ -1,0 +1,44 @@
+"""The objects of a study, read back as the study that wrote them."""
+
+from dataclasses import replace
+from typing import Any
+
+from primo_operator import manifests
+from primo_operator.memory import Memory
+from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.observe import observe
+from primo_optimizer import Suggestion
+from primo_study import record
+from primo_study.study import Study, TrialPhase, TrialRecord
+from support.builders import ended, seen, spec_dict, study, trial
+
+KEY = Key("team", "digits")
+CONSTRAINTS = [{"metric": "memory_gib", "atMost": 40}]
+
+
+def family(found: Study, *trials: TrialRecord, **fields: Any) -> Mirror:
+    metadata = {
+        "namespace": "team",
+        "name": "digits",
+        "uid": found.uid,
+        "generation": 1,
+        "creationTimestamp": "2027-01-15T08:00:00Z",
+    }
+    mirror = Mirror()
+    mirror.absorb(Kind.STUDY, {"metadata": metadata, "spec": spec_dict(**fields)})
+    for each in trials:
+        suggestion = Suggestion(each.number, each.configuration, 1.0, None, each.explanation)
+        obj = manifests.trial_object(found, suggestion)
+        obj["metadata"] |= {"uid": f"t{each.number}", "creationTimestamp": "2027-01-15T08:00:00Z"}
+        mirror.absorb(Kind.TRIAL, {**obj, "status": record.status(each)})
+    return mirror
+
+
+def test_what_a_trial_has_observed_is_read_as_it_was_written() -> None:
+    observed = replace(seen(), step=3, constrained={"memory_gib": 41.0}, feasible=False)
+    done = trial(0, TrialPhase.COMPLETED, ended(2), observations=(observed,))
+    found = observe(family(study(), done, constraints=CONSTRAINTS).family(KEY), Memory())
+    assert found
+    (again,) = found.trials
+    assert again.observations == (observed,)
+    assert (again.phase, again.runs) == (done.phase, done.runs)

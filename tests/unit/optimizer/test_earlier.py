@@ -1,0 +1,122 @@
+"""Learning from the trials of earlier studies."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from primo_optimizer import (
+    AskTell,
+    InvalidSpecError,
+    Observation,
+    Problem,
+    Trial,
+    learns_from_earlier,
+    suggest,
+)
+from primo_optimizer.history import History
+from support.problems import BRANIN_CURRIN, Benchmark, Simulation
+
+WITHOUT_FIDELITY: dict[str, Any] = {"fidelity": None}
+
+
+def earlier(benchmark: Benchmark, problem: Problem, count: int) -> tuple[Trial, ...]:
+    """Random configurations, observed at full fidelity."""
+    points = np.random.default_rng(5).random((count, len(problem.space.parameters)))
+    trials = []
+    for number, point in enumerate(points):
+        configuration = problem.space.decode(point)
+        values = benchmark.evaluate(configuration, 1.0)
+        assert values is not None
+        seen = Observation(problem.full_fidelity, values)
+        trials.append(Trial(-1 - number, configuration, (seen,)))
+    return tuple(trials)
+
+
+def warm(count: int, **changes: Any) -> Problem:
+    problem = BRANIN_CURRIN.problem(**changes)
+    return replace(problem, earlier=earlier(BRANIN_CURRIN, problem, count))
+
+
+@pytest.mark.parametrize("changes", [{}, WITHOUT_FIDELITY], ids=["rungs", "no fidelity"])
+def test_the_model_proposes_from_the_first_trial_on(changes: dict[str, Any]) -> None:
+    first, second = suggest(warm(12, **changes), [], 2, 0)
+    assert (first.trial, second.trial) == (0, 1)
+    assert first.explanation["stage"] == second.explanation["stage"] == "Optimizing"
+    assert "fallback" not in first.explanation
+
+
+def test_a_little_of_earlier_studies_does_not_replace_the_initial_design() -> None:
+    (suggestion,) = suggest(warm(1, **WITHOUT_FIDELITY), [], 1, 0)
+    assert suggestion.explanation["stage"] == "InitialDesign"
+
+
+def test_they_are_on_no_front_and_count_for_nothing_that_is_spent() -> None:
+    history = History.of(warm(12), [])
+    assert len(history.sound()) == 12
+    assert history.complete() == history.feasible() == history.partial() == ()
+    assert history.spent(with_running=True) == 0.0
+    assert history.known() == set()
+    assert history.spent_earlier() == 12.0
+
+
+def test_a_whole_study_goes_on_from_them_and_sooner_reaches_a_front() -> None:
+    better = 0
+    for seed in range(3):
+        cold = Simulation(BRANIN_CURRIN, BRANIN_CURRIN.problem(**WITHOUT_FIDELITY), seed=seed)
+        started = Simulation(BRANIN_CURRIN, warm(12, **WITHOUT_FIDELITY), seed=seed)
+        assert len(started.run(4).trials) == 4
+        better += started.hypervolume() > cold.run(4).hypervolume()
+    assert better == 3
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        pytest.param({"name": "random"}, id="random"),
+        pytest.param({"name": "moasha"}, id="moasha"),
+        pytest.param({"name": "parego"}, id="parego"),
+        pytest.param({"name": "primo", "settings": {"paper": True}}, id="paper"),
+    ],
+)
+def test_other_algorithms_leave_them_alone(algorithm: dict[str, Any]) -> None:
+    changes = {**WITHOUT_FIDELITY, "algorithm": algorithm}
+    cold = BRANIN_CURRIN.problem(**changes)
+    # As many as the longest initial design has, and some more.
+    own = [replace(trial, number=-1 - trial.number) for trial in earlier(BRANIN_CURRIN, cold, 9)]
+    for trials in ([], own):
+        assert suggest(warm(12, **changes), trials, 2, 0) == suggest(cold, trials, 2, 0)
+    assert not learns_from_earlier(cold)
+    assert learns_from_earlier(BRANIN_CURRIN.problem())
+
+
+# --- in a notebook
+
+
+def test_a_notebook_learns_from_another_and_goes_on_tomorrow() -> None:
+    problem = warm(12)
+    opt = AskTell.from_spec(BRANIN_CURRIN.spec)
+    opt.learn_from(problem.earlier)
+    restored = AskTell.restore(opt.state())
+    assert opt.ask(2) == restored.ask(2) == suggest(problem, [], 2, 0)
+    assert opt.front() == []
+
+
+@pytest.mark.parametrize(
+    ("trial", "message"),
+    [
+        (Trial(0, {"x": 0.5}), "parameters.y: is missing"),
+        (
+            Trial(0, {"x": 0.5, "y": 0.5}, (Observation(27, {"branin": 0.1}),)),
+            "trials[1]: currin missing at 27",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_changes(trial: Trial, message: str) -> None:
+    good = Trial(0, {"x": 0.5, "y": 0.5}, (Observation(27, {"branin": 0.1, "currin": 0.2}),))
+    opt = AskTell.from_spec(BRANIN_CURRIN.spec)
+    with pytest.raises(InvalidSpecError) as caught:
+        opt.learn_from([good, trial])
+    assert caught.value.problems == (message,)
+    assert opt.problem.earlier == ()
