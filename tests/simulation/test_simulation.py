@@ -5,7 +5,8 @@ import os
 import pytest
 
 from primo_operator.mirror import Kind
-from support.simulation import Scenario, World
+from support.scenario import Scenario
+from support.simulation import World
 
 SEEDS = range(int(os.environ.get("PRIMO_SEEDS", "300")))
 FAULTS = ("crash-before", "crash-after", "lose", "refuse")

@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from primo_operator import names
 from primo_operator.mirror import Kind
-from support.simulation import STUDY, Scenario, World
+from support.scenario import STUDY, Scenario
+from support.simulation import World
 
 # After a limit was lowered, what was granted before may still come for so long.
 LAG_S = 10.0
