@@ -11,12 +11,12 @@ from primo_operator.mirror import Family
 from primo_operator.pods import lingers, main_started, outcome, times, waiting
 from primo_operator.reading import read_trial
 from primo_optimizer import InvalidSpecError
+from primo_study.phases import Reason
 from primo_study.spec import StudySpec, parse
 from primo_study.study import (
     EndedJob,
     Evidence,
     JobState,
-    Reason,
     Request,
     Run,
     Study,

@@ -12,9 +12,10 @@ from typing import Any
 from primo_operator import names
 from primo_operator.cluster import Object
 from primo_report.wire import BadSummaryError, Summary, newest, parse_summary
+from primo_study.phases import Reason
 from primo_study.problem import Constraint, Objective
 from primo_study.spec import StudySpec
-from primo_study.study import Outcome, Reason, Run, Waiting
+from primo_study.study import Outcome, Run, Waiting
 
 # Waiting for these ends only by an edit or an administrator.
 ENDLESS = frozenset(

@@ -5,7 +5,8 @@ from typing import Any
 
 from primo_operator import names
 from primo_operator.cluster import Object
-from primo_study.study import Run, Seen, TrialPhase, TrialRecord
+from primo_study.phases import TrialPhase
+from primo_study.study import Run, Seen, TrialRecord
 
 MAX_RETRY_WORD = 63
 

@@ -24,6 +24,7 @@ from primo_operator.writing import Writer
 from primo_optimizer import SpaceExhaustedError
 from primo_study import record
 from primo_study.ending import ending
+from primo_study.phases import Reason, TrialPhase
 from primo_study.plan import (
     Action,
     Adopt,
@@ -45,7 +46,7 @@ from primo_study.plan import (
     decide,
     room,
 )
-from primo_study.study import Outcome, Reason, Study, Template, TrialPhase, TrialRecord, Waiting
+from primo_study.study import Outcome, Study, Template, TrialRecord, Waiting
 
 log = logging.getLogger(__name__)
 

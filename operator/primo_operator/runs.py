@@ -13,7 +13,8 @@ from primo_operator.mirror import Key, Kind
 from primo_operator.writing import Writer
 from primo_optimizer import Suggestion
 from primo_study import record
-from primo_study.study import JobState, Outcome, Reason, Request, Study, TrialRecord, Waiting
+from primo_study.phases import Reason
+from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from primo_study.study import Reason, Study, StudyPhase, TrialPhase, TrialRecord
+from primo_study.phases import Reason, StudyPhase, TrialPhase
+from primo_study.study import Study, TrialRecord
 
 # So many trials that ended alike, and not one observation: the template is at fault, not a trial.
 BROKEN_AFTER = 3

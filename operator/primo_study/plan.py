@@ -7,17 +7,9 @@ missed, repeated or lost on the way here, the next pass says what is left to do.
 from dataclasses import dataclass, field
 
 from primo_study.ending import Ending, ending
+from primo_study.phases import Reason, TrialPhase
 from primo_study.requests import judge
-from primo_study.study import (
-    JobState,
-    Outcome,
-    Reason,
-    Request,
-    Study,
-    TrialPhase,
-    TrialRecord,
-    Waiting,
-)
+from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting
 
 # A run whose pod cannot start by itself (no image, no ConfigMap, refused by quota) fails after it.
 START_DEADLINE_S = 600.0

@@ -9,17 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from primo_study.objects import ObservationStatus, RunStatus, TrialStatus
-from primo_study.study import (
-    APPLICATION_REASONS,
-    TRIAL_TRANSITIONS,
-    Outcome,
-    Reason,
-    Run,
-    Seen,
-    TrialPhase,
-    TrialRecord,
-    Waiting,
-)
+from primo_study.phases import APPLICATION_REASONS, TRIAL_TRANSITIONS, Reason, TrialPhase
+from primo_study.study import Outcome, Run, Seen, TrialRecord, Waiting
 
 MAX_MESSAGE = 1024
 MAX_SUMMARY = 256

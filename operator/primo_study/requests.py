@@ -9,7 +9,8 @@ from typing import Any
 
 from primo_optimizer import InvalidSpecError
 from primo_study.ending import Ending
-from primo_study.study import Request, Study, TrialPhase, Waiting
+from primo_study.phases import TrialPhase
+from primo_study.study import Request, Study, Waiting
 
 INVALID = "InvalidTrial"
 

@@ -24,7 +24,8 @@ from primo_study.objects import (
     StudyStatus,
     TrialCounts,
 )
-from primo_study.study import STUDY_TRANSITIONS, Study, StudyPhase, TrialPhase, TrialRecord
+from primo_study.phases import STUDY_TRANSITIONS, StudyPhase, TrialPhase
+from primo_study.study import Study, TrialRecord
 
 MAX_FRONT = 50
 MAX_EXACT = 4  # objectives

@@ -8,12 +8,7 @@ from primo_operator.cluster import (
     Object,
 )
 from primo_operator.mirror import Kind
-from primo_study.study import (
-    STUDY_TRANSITIONS,
-    TRIAL_TRANSITIONS,
-    StudyPhase,
-    TrialPhase,
-)
+from primo_study.phases import STUDY_TRANSITIONS, TRIAL_TRANSITIONS, StudyPhase, TrialPhase
 from support.scenario import (
     ViolationError,
 )

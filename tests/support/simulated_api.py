@@ -16,10 +16,8 @@ from primo_operator.cluster import (
 from primo_operator.mirror import Kind
 from primo_operator.ports import Answer
 from primo_optimizer import SpaceExhaustedError, Suggestion
-from primo_study.study import (
-    Study,
-    TrialPhase,
-)
+from primo_study.phases import TrialPhase
+from primo_study.study import Study
 from support.scenario import (
     RUNGS,
     ViolationError,

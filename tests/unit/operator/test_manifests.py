@@ -17,7 +17,7 @@ from primo_operator.manifests import (
 )
 from primo_operator.settings import Settings
 from primo_optimizer import Suggestion
-from primo_study.study import TrialPhase
+from primo_study.phases import TrialPhase
 from support.builders import run, spec, study, trial
 
 CHECKPOINTS = {"claimName": "ckpt", "mountPath": "/checkpoints"}

@@ -9,7 +9,8 @@ from primo_operator.memory import Memory
 from primo_operator.mirror import Family, Kind
 from primo_operator.observe import observe, prune
 from primo_study import record
-from primo_study.study import Study, TrialPhase
+from primo_study.phases import TrialPhase
+from primo_study.study import Study
 from support.builders import ended, seen, spec_dict, trial
 
 UID = "00000001-0000"

@@ -7,7 +7,7 @@ import pytest
 
 from primo_operator.pods import outcome, times, waiting
 from primo_report.wire import Reduced, Rejection, Summary, format_summary
-from primo_study.study import Reason
+from primo_study.phases import Reason
 from support.builders import condition, pod, run, spec, waiting_pod
 
 NAN = float("nan")

@@ -7,6 +7,7 @@ import pytest
 
 from primo_operator.memory import Memory, fingerprint
 from primo_study.ending import ending
+from primo_study.phases import Reason, TrialPhase
 from primo_study.plan import (
     START_DEADLINE_S,
     Action,
@@ -31,11 +32,9 @@ from primo_study.study import (
     Evidence,
     JobState,
     Outcome,
-    Reason,
     Run,
     Study,
     Template,
-    TrialPhase,
     TrialRecord,
     Waiting,
 )

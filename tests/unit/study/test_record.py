@@ -6,18 +6,8 @@ from dataclasses import replace
 import pytest
 
 from primo_study import record
-from primo_study.study import (
-    STUDY_TRANSITIONS,
-    TRIAL_TRANSITIONS,
-    Evidence,
-    JobState,
-    Outcome,
-    Reason,
-    StudyPhase,
-    TrialPhase,
-    TrialRecord,
-    Waiting,
-)
+from primo_study.phases import STUDY_TRANSITIONS, TRIAL_TRANSITIONS, Reason, StudyPhase, TrialPhase
+from primo_study.study import Evidence, JobState, Outcome, TrialRecord, Waiting
 from support.builders import ended, run, trial
 
 NOW = "2027-01-15T09:00:00Z"

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from primo_study.phases import TrialPhase
 from primo_study.plan import Adopt, Ask, NoteRequest, RetryAsked, decide
 from primo_study.requests import judge
-from primo_study.study import Request, Template, TrialPhase, Waiting
+from primo_study.study import Request, Template, Waiting
 from support.builders import CREATED, ended, seen, spec, study, trial
 
 NOW = CREATED + 60

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from primo_study.phases import Reason, TrialPhase
 from primo_study.plan import decide
 from primo_study.status import summarise
-from primo_study.study import EndedJob, Reason, Seen, Study, TrialPhase
+from primo_study.study import EndedJob, Seen, Study
 from support.builders import CREATED, ended, run, spec, study, trial
 from support.counting import calls
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from primo_study.phases import TrialPhase
 from primo_study.status import summarise
-from primo_study.study import JobState, Study, Template, TrialPhase
+from primo_study.study import JobState, Study, Template
 from support.builders import CREATED, ended, run, seen, spec, study, trial
 
 PHASE = TrialPhase
