@@ -84,6 +84,10 @@ class History:
         """The study's own sound trials that were observed at full fidelity."""
         return tuple(t for t in self._own() if t.at(self.full) is not None)
 
+    def completing(self) -> tuple[Trial, ...]:
+        """Those that run at full fidelity now."""
+        return tuple(t for t in self.trials if t.running and t.fidelity == self.full)
+
     def feasible(self) -> tuple[Trial, ...]:
         """Those of them that keep all constraints there."""
         seen = ((trial, trial.at(self.full)) for trial in self.complete())

@@ -21,10 +21,8 @@ from primo_optimizer.settings import (
 from primo_optimizer.surrogate import Surrogate
 from primo_optimizer.trial import Suggestion, Trial
 
-# Observations below which a model says nothing, and full evaluations without which it
-# knows nothing of what counts.
+# Observations below which a model says nothing.
 MIN_OBSERVATIONS = 3
-MIN_COMPLETE = 1
 # In full evaluations. Fewer see too little of the space, more are late with full evaluations.
 INITIAL_DESIGN = 3.0
 
@@ -100,13 +98,15 @@ def suggest(
 def designing(history: History, settings: Settings) -> bool:
     """Whether the first stage goes on: its budget is not given out, or a model would be blind.
 
-    If full evaluations only fail, we stop waiting for one at twice the budget.
+    Without a full evaluation it knows nothing of what counts. One that runs is enough: many workers
+    would spend the study's budget at the lowest rung while they wait for it. If full evaluations
+    only fail, we stop waiting for one at twice the budget.
     """
     observations = sum(len(trial.observations) for trial in history.sound())
     if observations < MIN_OBSERVATIONS:
         return True
     if history.spent_earlier() >= settings.initial_design:
         return False  # other studies have made it
-    if len(history.complete()) < MIN_COMPLETE:
+    if not (history.complete() or history.completing()):
         return history.spent(with_running=False) < 2.0 * settings.initial_design
     return history.spent(with_running=True) < settings.initial_design

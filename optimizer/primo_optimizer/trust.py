@@ -1,8 +1,8 @@
 """How much the users' priors count in a step, by what has been observed.
 
-The paper lets a prior's weight decay with the number of steps alone. Here a prior counts as far as
-the models predict its region to be better than any other: one that is wrong loses its say with the
-first observations, and one that is right keeps it for longer.
+The paper lets a prior's weight decay with the number of steps alone. Here a prior counts, besides,
+as far as the models predict its region to be better than any other: one that is wrong loses its say
+with the first observations.
 """
 
 import math
@@ -21,8 +21,6 @@ from primo_optimizer.surrogate import Surrogate
 PRIOR_DRAWS = 48
 # Share of prior draws predicted better than uniform ones: no better than chance, fully trusted.
 CHANCE, TRUSTED = 0.5, 0.75
-# A fully trusted prior decays this many times more slowly, less one.
-TRUST_SLOWS = 3.0
 # A weight below it moves nothing.
 LEAST_WEIGHT = 1e-3
 
@@ -86,11 +84,11 @@ def _trust(
 
 
 def prior_weight(trust: float, steps: float, d: int) -> float:
-    """The exponent of a prior's density: the paper's exp(-n²/d), led by trust.
+    """The exponent of a prior's density: the paper's exp(-n²/d), times trust.
 
     Args:
-        trust: 0 takes the prior out, 1 makes it last twice as long.
+        trust: 0 takes the prior out.
         steps: full evaluations since the initial design.
         d: number of parameters.
     """
-    return trust * math.exp(-(steps**2) / (d * (1.0 + TRUST_SLOWS * trust)))
+    return trust * math.exp(-(steps**2) / d)

@@ -62,5 +62,6 @@ def test_a_study_whose_pass_fails_does_not_hold_up_the_others() -> None:
         return seen
 
     seen = asyncio.run(scenario())
-    assert seen[B] == 3
-    assert seen[A] == 1
+    # How often beyond that depends on the machine.
+    assert seen[B] >= 3
+    assert seen[A] >= 1

@@ -48,7 +48,12 @@ FAILED = [_seen(i, 1, failed="Diverged", fidelity=27) for i in range(9)]
     [
         pytest.param(LOW, True, id="budget left"),
         pytest.param([*FULL[:2], LOW[2]], False, id="budget out, full ones seen"),
-        pytest.param([_seen(i, 9) for i in range(6)], True, id="budget out, none seen in full"),
+        pytest.param([_seen(i, 9) for i in range(9)], True, id="budget out, none seen in full"),
+        pytest.param(
+            [*(_seen(i, 9) for i in range(8)), _seen(8, 1, 3, 9, running=True, fidelity=27)],
+            False,
+            id="budget out, the first full one runs",
+        ),
         pytest.param(LOW[:2] + FAILED[2:], True, id="full ones fail, too few observations"),
         pytest.param(LOW[:3] + FAILED[3:], False, id="full ones only fail: stuck no longer"),
         pytest.param(
@@ -88,8 +93,7 @@ def test_a_missing_belief_leaves_the_centre_in_the_middle() -> None:
         pytest.param(0.0, 0.0, 0.0, id="a prior that the data refute"),
         pytest.param(1.0, 0.0, 1.0, id="full strength at the start"),
         pytest.param(0.5, 0.0, 0.5, id="half trusted"),
-        pytest.param(1.0, 4.0, np.exp(-16 / 16), id="trusted priors last"),
-        pytest.param(1e-9, 4.0, 1e-9 * np.exp(-16 / 4), id="the paper's decay"),
+        pytest.param(1.0, 4.0, np.exp(-16 / 4), id="the paper's decay"),
     ],
 )
 def test_prior_weight(trust: float, steps: float, weight: float) -> None:
