@@ -15,10 +15,10 @@ SMALL = {
     "one run": Scenario(trials=1, parallelism=1, rungs=1),
     "two rungs": Scenario(trials=3, parallelism=2, rungs=2),
     "a failing trial": Scenario(trials=3, parallelism=3, rungs=1, fails=1),
-    "suspended on its way": Scenario(trials=3, parallelism=3, rungs=2, suspend_at_s=4.0),
-    "one of the user's own": Scenario(trials=3, parallelism=2, rungs=1, own_trials=1),
-    "in a queue": Scenario(trials=2, parallelism=2, rungs=2, preempt=0.5),
-    "no Job is kept": Scenario(trials=2, parallelism=2, rungs=2, retention="None"),
+    "suspended on its way": Scenario(trials=2, parallelism=2, rungs=2, suspend_at_s=4.0),
+    "one of the user's own": Scenario(trials=2, parallelism=2, rungs=1, own_trials=1),
+    "in a queue": Scenario(trials=1, parallelism=1, rungs=2, preempt=0.5),
+    "no Job is kept": Scenario(trials=1, parallelism=1, rungs=2, retention="None"),
 }
 
 
