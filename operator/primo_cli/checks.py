@@ -131,7 +131,7 @@ class Checker:
         except InvalidSpecError as error:
             return [_finding(Says.INVALID_SPEC, line) for line in error.problems]
         if lines or not taken:
-            return [_finding(Says.INVALID_SPEC, line) for line in lines]
+            return [_finding(Says.INVALID_TEMPLATE, line) for line in lines]
         return list(self._dry_run(parsed))
 
     def _dry_run(self, spec: StudySpec) -> Iterator[Finding]:

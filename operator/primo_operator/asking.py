@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from primo_operator.reconcile import Answer
+from primo_operator.ports import Answer
 from primo_optimizer import PrimoError, SpaceExhaustedError, Suggestion, Trial, suggest
 from primo_optimizer.rungs import ladder
 from primo_study.study import Study

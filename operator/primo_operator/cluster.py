@@ -72,7 +72,9 @@ class Cluster(Protocol):
 
     async def get_study(self, namespace: str, name: str) -> Object | None: ...
 
-    async def list_trials(self, namespace: str, study: str) -> Listing: ...
+    async def list_trials(self, namespace: str, study: str) -> Listing:
+        """Those that wear the study's label, and those of users that wear none yet."""
+        ...
 
     async def list_jobs(self, namespace: str, study: str) -> Listing: ...
 
@@ -88,6 +90,10 @@ class Cluster(Protocol):
 
     async def dry_run_pod(self, pod: Object) -> None: ...
 
+    async def patch_trial(self, namespace: str, name: str, patch: Object, version: str) -> Object:
+        """A merge patch of all but the status; ConflictError if the version is not current."""
+        ...
+
     async def patch_trial_status(
         self, namespace: str, name: str, patch: Object, version: str
     ) -> Object:
@@ -98,6 +104,10 @@ class Cluster(Protocol):
         self, namespace: str, name: str, patch: Object, version: str
     ) -> Object:
         """A merge patch of the status, refused with ConflictError if the version is not current."""
+        ...
+
+    async def patch_job(self, namespace: str, name: str, patch: Object) -> Object:
+        """A merge patch, whatever the version."""
         ...
 
     async def delete_job(self, namespace: str, name: str) -> None:

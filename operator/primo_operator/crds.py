@@ -94,7 +94,10 @@ TRIAL = Kind(
     plural=names.TRIALS,
     short_names=("trial", "trials"),
     description="One configuration of a study on its way through the rungs: why it was proposed,"
-    " and what was observed. Written by the operator; it outlives its Jobs.",
+    " and what was observed. Written by the operator; it outlives its Jobs. Create one by hand"
+    " with spec.study and spec.parameters, and this configuration of yours is tried too. Annotate"
+    " one with primo.dev/stop to stop it, with primo.dev/retry (any new word) to run a failed one"
+    " again.",
     spec=TrialSpec,
     status=TrialStatus,
     columns=(

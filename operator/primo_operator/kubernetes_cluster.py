@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,7 @@ from primo_operator.cluster import (
     Object,
     RefusedError,
 )
+from primo_operator.notices import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class KubernetesCluster:
     def __init__(self, client: ApiClient, timeout_s: float) -> None:
         self._client = client
         self._timeout_s = timeout_s
+        self._throttle = Throttle()
         self._notices: asyncio.Queue[Notice] = asyncio.Queue(WAITING_NOTICES)
 
     # --- reads
@@ -80,13 +83,17 @@ class KubernetesCluster:
         return await self._get(f"{JOBS.format(namespace)}/{name}")
 
     async def list_trials(self, namespace: str, study: str) -> Listing:
-        return await self._list(TRIALS.format(namespace), study)
+        path = TRIALS.format(namespace)
+        labelled = await self._list(path, names.selector(study))
+        unlabelled = await self._list(path, names.UNLABELLED)
+        own = [trial for trial in unlabelled.items if trial["spec"].get("study") == study]
+        return Listing([*labelled.items, *own], labelled.version)
 
     async def list_jobs(self, namespace: str, study: str) -> Listing:
-        return await self._list(JOBS.format(namespace), study)
+        return await self._list(JOBS.format(namespace), names.selector(study))
 
     async def list_pods(self, namespace: str, study: str) -> Listing:
-        return await self._list(PODS.format(namespace), study)
+        return await self._list(PODS.format(namespace), names.selector(study))
 
     async def failed_creates(self, namespace: str, job: str) -> Sequence[str]:
         fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
@@ -110,6 +117,11 @@ class KubernetesCluster:
         path = PODS.format(pod["metadata"]["namespace"])
         await self._call("POST", path, query=query, body=pod)
 
+    async def patch_trial(self, namespace: str, name: str, patch: Object, version: str) -> Object:
+        body = {**patch, "metadata": {**patch["metadata"], "resourceVersion": version}}
+        path = f"{TRIALS.format(namespace)}/{name}"
+        return await self._call("PATCH", path, body=body, kind=MERGE_PATCH)
+
     async def patch_trial_status(
         self, namespace: str, name: str, patch: Object, version: str
     ) -> Object:
@@ -120,6 +132,10 @@ class KubernetesCluster:
     ) -> Object:
         return await self._patch_status(STUDIES.format(namespace), name, patch, version)
 
+    async def patch_job(self, namespace: str, name: str, patch: Object) -> Object:
+        path = f"{JOBS.format(namespace)}/{name}"
+        return await self._call("PATCH", path, body=patch, kind=MERGE_PATCH)
+
     async def delete_job(self, namespace: str, name: str) -> None:
         # Without a policy the API server leaves a Job's pods behind, running.
         options = {"propagationPolicy": "Background"}
@@ -129,8 +145,10 @@ class KubernetesCluster:
     # --- events
 
     def notify(self, notice: Notice) -> None:
-        with contextlib.suppress(asyncio.QueueFull):
-            self._notices.put_nowait(notice)
+        admitted = self._throttle.admit(notice, time.monotonic())
+        if admitted:
+            with contextlib.suppress(asyncio.QueueFull):
+                self._notices.put_nowait(admitted)
 
     async def post_notices(self) -> None:
         """Post what was notified, for ever; one that is refused is dropped."""
@@ -178,8 +196,8 @@ class KubernetesCluster:
         except NotFoundError:
             return None
 
-    async def _list(self, path: str, study: str) -> Listing:
-        query: dict[str, Any] = {"labelSelector": names.selector(study), "limit": PAGE}
+    async def _list(self, path: str, selector: str) -> Listing:
+        query: dict[str, Any] = {"labelSelector": selector, "limit": PAGE}
         while True:
             items: list[Object] = []
             try:

@@ -43,17 +43,27 @@ def trial_object(study: Study, suggestion: Suggestion) -> Manifest:
         "metadata": {
             "name": names.trial(study.name, study.uid, suggestion.trial),
             "namespace": study.namespace,
-            "labels": {
-                names.STUDY_LABEL: study.name,
-                names.TRIAL_LABEL: str(suggestion.trial),
-                names.MANAGED_BY_LABEL: names.MANAGER,
-            },
-            "ownerReferences": [
-                _owner(names.STUDY_KIND, study.name, study.uid),
-            ],
+            "labels": _trial_labels(study, suggestion.trial),
+            "ownerReferences": [_owner(names.STUDY_KIND, study.name, study.uid)],
         },
         "spec": spec,
     }
+
+
+def adoption(study: Study, given: Manifest, number: int, fidelity: float | None) -> Manifest:
+    """The patch that makes a trial of the user's one of the study's."""
+    owners = [
+        owner
+        for owner in given["metadata"].get("ownerReferences") or ()
+        if owner["uid"] != study.uid
+    ]
+    ours = _owner(names.STUDY_KIND, study.name, study.uid)
+    ours["controller"] = not any(owner.get("controller") for owner in owners)
+    spec: Manifest = {"number": number, "suggestion": {"origin": "User"}}
+    if fidelity is not None:
+        spec["fidelity"] = fidelity
+    metadata = {"labels": _trial_labels(study, number), "ownerReferences": [*owners, ours]}
+    return {"metadata": metadata, "spec": spec}
 
 
 def job(study: Study, trial: TrialRecord, trial_uid: str, settings: Settings) -> Manifest:
@@ -65,6 +75,7 @@ def job(study: Study, trial: TrialRecord, trial_uid: str, settings: Settings) ->
         names.TRIAL_LABEL: str(trial.number),
         names.RUNG_LABEL: str(run.rung),
         names.ATTEMPT_LABEL: str(run.attempt),
+        names.TEMPLATE_LABEL: study.spec.template_hash,
         names.COMPONENT_LABEL: names.COMPONENT,
         names.MANAGED_BY_LABEL: names.MANAGER,
     }
@@ -115,6 +126,14 @@ def number_text(value: float) -> str:
 
 
 # --- the parts
+
+
+def _trial_labels(study: Study, number: int) -> Manifest:
+    return {
+        names.STUDY_LABEL: study.name,
+        names.TRIAL_LABEL: str(number),
+        names.MANAGED_BY_LABEL: names.MANAGER,
+    }
 
 
 def _owner(kind: str, name: str, uid: str) -> Manifest:

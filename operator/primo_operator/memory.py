@@ -6,11 +6,12 @@ taken for lost when we know that its Job was never made.
 
 from dataclasses import dataclass, field
 
+from primo_operator.cluster import Object
 from primo_study.spec import StudySpec
-from primo_study.study import JobState, Outcome, Study, Template, Waiting
+from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Waiting
 from primo_study.warm_start import Source
 
-Fingerprint = tuple[tuple[int, str, int, int], ...]
+Fingerprint = tuple[int, tuple[tuple[int, str, int, int], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,13 @@ class Memory:
         jobs: what is known of Jobs that our view lacks, by name.
         refusals: by the Job's name.
         podless: why a Job has no pod, by the Job's name.
+        records: trials as read from their objects, by UID.
+        ttls: what has been said of how long a Job is kept: once, whatever an admission policy makes
+            of it.
         spec: as parsed, or its mistakes; for this generation.
         template: the API server's answer, for this generation of the spec.
-        vain: for exactly these trials the optimizer had nothing to start.
+        vain: for exactly this spec and these trials the optimizer had nothing to start.
+        used_numbers: trial numbers below this have been seen in use.
         sources: of the warm start, as of this time (`synced_at`) and generation of the spec.
         synced_at: when all its objects were last listed; None: never.
         status_at: when its status was last written.
@@ -51,11 +56,14 @@ class Memory:
     jobs: dict[str, JobState] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     podless: dict[str, Waiting] = field(default_factory=dict)
+    records: dict[str, tuple[Object, TrialRecord]] = field(default_factory=dict)
+    ttls: dict[str, int | None] = field(default_factory=dict)
     template: Template = field(default_factory=Template)
     template_generation: int = 0
     template_retry_at: float = 0.0
     vain: Fingerprint | None = None
     degraded: str = ""
+    used_numbers: int = 0
     sources: tuple[Source, ...] = ()
     sources_of: tuple[float | None, int] = (None, 0)
     synced_at: float | None = None
@@ -63,8 +71,8 @@ class Memory:
 
 
 def fingerprint(study: Study) -> Fingerprint:
-    """Equal as long as a suggestion would be: numbers, phases, runs and observations."""
-    return tuple(
+    """Equal as long as a suggestion would be: the spec, numbers, phases, runs, observations."""
+    return study.generation, tuple(
         (trial.number, trial.phase.value, len(trial.runs), len(trial.observations))
         for trial in study.trials
     )

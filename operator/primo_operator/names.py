@@ -18,6 +18,12 @@ STUDY_LABEL: Final = f"{GROUP}/study"
 TRIAL_LABEL: Final = f"{GROUP}/trial"
 RUNG_LABEL: Final = f"{GROUP}/rung"
 ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
+TEMPLATE_LABEL: Final = f"{GROUP}/template"
+# Trials that users have made by hand wear no label of ours before they have their number.
+UNLABELLED: Final = f"!{STUDY_LABEL}"
+# What a user asks of a trial. Any word is a reason to stop but "false"; each new word is one retry.
+STOP_ANNOTATION: Final = f"{GROUP}/stop"
+RETRY_ANNOTATION: Final = f"{GROUP}/retry"
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "primo-operator"

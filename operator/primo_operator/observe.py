@@ -2,36 +2,32 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
 
 from primo_operator import names
 from primo_operator.cluster import Object
+from primo_operator.gpus import gpus
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Family
-from primo_operator.pods import lingers, main_started, outcome, waiting
-from primo_operator.templates import template_mistakes
+from primo_operator.pods import lingers, main_started, outcome, times, waiting
+from primo_operator.reading import read_trial
 from primo_optimizer import InvalidSpecError
+from primo_study.phases import Reason
 from primo_study.spec import StudySpec, parse
 from primo_study.study import (
+    EndedJob,
     Evidence,
     JobState,
+    Request,
     Run,
-    Seen,
     Study,
     Template,
-    TrialPhase,
     TrialRecord,
     Waiting,
+    epoch,
 )
 
 # A Job this long without a pod is asked for the Events that say why.
 PODLESS_AFTER_S = 30.0
-
-
-def epoch(stamp: str) -> float:
-    """RFC 3339 text in seconds since the epoch."""
-    return datetime.fromisoformat(stamp).timestamp()
 
 
 def observe(family: Family, memory: Memory) -> Study | None:
@@ -50,6 +46,7 @@ def observe(family: Family, memory: Memory) -> Study | None:
         memory.spec, memory.spec_generation = _spec(obj), generation
     spec, problems = memory.spec
     trials = _trials(family, memory, uid, spec)
+    memory.used_numbers = max([memory.used_numbers, *(trial.number + 1 for trial in trials)])
     checked = memory.template_generation == generation
     study = Study(
         namespace=metadata["namespace"],
@@ -63,16 +60,23 @@ def observe(family: Family, memory: Memory) -> Study | None:
         status=obj.get("status") or {},
         template=memory.template if checked else Template(),
         leftovers=_leftovers(family, trials, uid),
+        requests=_requests(family, memory, uid),
+        ended_jobs=_ended_jobs(family, trials),
         degraded=memory.degraded,
         sources=memory.sources if spec and spec.warm_start else (),
         deleting=bool(metadata.get("deletionTimestamp")),
+        used_numbers=memory.used_numbers,
     )
     return _with_vain(study, memory)
 
 
 def trial_objects(family: Family, study_uid: str) -> dict[str, Object]:
     """The study's own trials, by name."""
-    return {t["metadata"]["name"]: t for t in family.trials if study_uid in _owners(t)}
+    return {
+        trial["metadata"]["name"]: trial
+        for trial in family.trials
+        if study_uid in _owners(trial) and "number" in trial["spec"]
+    }
 
 
 def podless_at(family: Family, study: Study) -> dict[str, float]:
@@ -93,12 +97,17 @@ def podless_at(family: Family, study: Study) -> dict[str, float]:
 def prune(family: Family, memory: Memory, study: Study) -> None:
     """Forget what concerns no open run."""
     current = {trial.run.job for trial in study.trials if trial.unfinished and trial.run.open}
+    current |= {request.name for request in study.requests}
     for known in (memory.jobs, memory.refusals, memory.podless):
         for job in known.keys() - current:
             del known[job]
-    for uid, pod in list(family.departed.items()):
+    for uid in memory.records.keys() - {trial["metadata"]["uid"] for trial in family.trials}:
+        del memory.records[uid]
+    for job in memory.ttls.keys() - {job["metadata"]["name"] for job in family.jobs}:
+        del memory.ttls[job]
+    for pod_uid, pod in list(family.departed.items()):
         if _job_of(pod) not in current:
-            del family.departed[uid]
+            del family.departed[pod_uid]
 
 
 def _with_vain(study: Study, memory: Memory) -> Study:
@@ -107,11 +116,9 @@ def _with_vain(study: Study, memory: Memory) -> Study:
 
 def _spec(obj: Object) -> tuple[StudySpec | None, tuple[str, ...]]:
     try:
-        spec = parse(obj["spec"])
+        return parse(obj["spec"]), ()
     except InvalidSpecError as error:
         return None, error.problems
-    mistakes = tuple(template_mistakes(spec))
-    return (None, mistakes) if mistakes else (spec, ())
 
 
 def _owners(obj: Object) -> set[str]:
@@ -151,51 +158,49 @@ def _trial(
     memory: Memory,
     spec: StudySpec | None,
 ) -> TrialRecord:
-    name = obj["metadata"]["name"]
-    given, status = obj["spec"], obj.get("status") or {}
-    # A trial without a status has been created for its first run, and that is all.
-    first = Run(names.job(name, 0, 0), rung=0, attempt=0, fidelity=given.get("fidelity"))
-    runs = tuple(_run(run) for run in status.get("runs") or ()) or (first,)
-    phase = TrialPhase(status.get("phase") or TrialPhase.QUEUED)
-    record = TrialRecord(
-        number=given["number"],
-        name=name,
-        configuration=given["parameters"],
-        phase=phase,
-        runs=runs,
-        observations=tuple(_seen(o) for o in status.get("observations") or ()),
-        reason=status.get("reason"),
-        message=status.get("message"),
-        explanation=given.get("suggestion") or {},
-    )
-    if not record.unfinished or spec is None:
+    record = _read(obj, memory)
+    if spec is None or not (record.unfinished or record.to_retry):
         return record
     return replace(record, evidence=_evidence(obj, record, jobs, pods, memory, spec))
 
 
-def _run(run: Mapping[str, Any]) -> Run:
-    return Run(
-        job=run["job"],
-        rung=run["rung"],
-        attempt=run["attempt"],
-        fidelity=run.get("fidelity"),
-        resume_from=run.get("resumeFrom"),
-        started_at=run.get("startedAt"),
-        finished_at=run.get("finishedAt"),
-        reason=run.get("reason"),
-        message=run.get("message"),
+def _read(obj: Object, memory: Memory) -> TrialRecord:
+    """Its record; read once for each version, since most trials of a large study have ended."""
+    uid = obj["metadata"]["uid"]
+    known = memory.records.get(uid)
+    if known is None or known[0] is not obj:
+        memory.records[uid] = known = obj, read_trial(obj, memory.uid)
+    return known[1]
+
+
+def _requests(family: Family, memory: Memory, uid: str) -> tuple[Request, ...]:
+    """Trials without a number; those of an earlier study of this name go with it."""
+    found = [
+        trial
+        for trial in family.trials
+        if "number" not in trial["spec"]
+        and not trial["metadata"].get("deletionTimestamp")
+        and _studies(trial) <= {uid}
+    ]
+    found.sort(key=lambda t: (t["metadata"]["creationTimestamp"], t["metadata"]["name"]))
+    return tuple(_request(trial, memory) for trial in found)
+
+
+def _request(trial: Object, memory: Memory) -> Request:
+    name, status = trial["metadata"]["name"], trial.get("status") or {}
+    refusal = memory.refusals.get(name)
+    return Request(
+        name=name,
+        configuration=trial["spec"].get("parameters") or {},
+        fidelity=trial["spec"].get("fidelity"),
+        said=(status.get("phase"), status.get("reason"), status.get("message")),
+        refusal=refusal.waiting if refusal else None,
     )
 
 
-def _seen(observation: Mapping[str, Any]) -> Seen:
-    return Seen(
-        fidelity=observation.get("fidelity"),
-        values=observation["values"],
-        observed_at=observation["observedAt"],
-        step=observation.get("step"),
-        constrained=observation.get("constrained") or {},
-        feasible=observation.get("feasible"),
-    )
+def _studies(trial: Object) -> set[str]:
+    owners = trial["metadata"].get("ownerReferences") or ()
+    return {owner["uid"] for owner in owners if owner["kind"] == names.STUDY_KIND}
 
 
 # --- evidence
@@ -226,16 +231,30 @@ def _evidence(
         default=None,
     )
     pod, gone = newest or (None, False)
+    suspended = bool(job and job["spec"].get("suspend"))
+    started_at, ended_at = times(pod) if pod else (None, None)
     refusal = memory.refusals.get(run.job) if state is JobState.UNMADE else None
     return Evidence(
         job=state,
-        running=pod is not None and not gone and main_started(pod),
+        running=pod is not None and not gone and not suspended and main_started(pod),
+        suspended=suspended,
         waiting=refusal.waiting if refusal else _waiting(job, pod, gone, memory, run),
         outcome=(refusal.final if refusal else None)
         or outcome(pod, gone, job, state is JobState.GONE, run, spec),
         since=epoch((pod or job)["metadata"]["creationTimestamp"]) if job else None,
         lingering=lingering,
+        template=_template(job, state, spec),
+        gpus=(gpus(job["spec"]["template"]["spec"]) or None) if job else None,
+        started_at=started_at,
+        ended_at=ended_at,
     )
+
+
+def _template(job: Object | None, state: JobState, spec: StudySpec) -> str | None:
+    """The Job says it; one that the API server refuses to make is of the template as it is now."""
+    if job:
+        return (job["metadata"].get("labels") or {}).get(names.TEMPLATE_LABEL)
+    return spec.template_hash if state is JobState.UNMADE else None
 
 
 def _waiting(
@@ -243,7 +262,7 @@ def _waiting(
 ) -> Waiting | None:
     if job is None:
         return None
-    if (job.get("spec") or {}).get("suspend"):
+    if job["spec"].get("suspend"):
         return Waiting("Suspended", "the Job is suspended: it waits in a queue", endless=False)
     if pod is None or gone:
         return memory.podless.get(run.job)
@@ -264,6 +283,20 @@ def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> tuple
             and not _ended(job)
             and not _main_ended(family, job)
         )
+    )
+
+
+def _ended_jobs(family: Family, trials: Iterable[TrialRecord]) -> tuple[EndedJob, ...]:
+    runs = {run.job: run for trial in trials for run in trial.runs if not run.open}
+    return tuple(
+        EndedJob(
+            name,
+            completed=runs[name].reason == Reason.COMPLETED,
+            ttl_s=job["spec"].get("ttlSecondsAfterFinished"),
+        )
+        for job in family.jobs
+        if (name := job["metadata"]["name"]) in runs
+        and not job["metadata"].get("deletionTimestamp")
     )
 
 

@@ -12,9 +12,10 @@ from typing import Any
 from primo_operator import names
 from primo_operator.cluster import Object
 from primo_report.wire import BadSummaryError, Summary, newest, parse_summary
+from primo_study.phases import Reason
 from primo_study.problem import Constraint, Objective
 from primo_study.spec import StudySpec
-from primo_study.study import Outcome, Reason, Run, Waiting
+from primo_study.study import Outcome, Run, Waiting
 
 # Waiting for these ends only by an edit or an administrator.
 ENDLESS = frozenset(
@@ -40,6 +41,20 @@ State = Mapping[str, Any]
 def main_started(pod: Object) -> bool:
     """A container of the user's runs."""
     return any("running" in state for state in _states(pod, "containerStatuses"))
+
+
+def times(pod: Object) -> tuple[str | None, str | None]:
+    """When the first of the user's containers started, and when the last of all ended."""
+    states = list(_states(pod, "containerStatuses"))
+    starts = [
+        started
+        for state in states
+        for moment in (state.get("running"), state.get("terminated"))
+        if (started := (moment or {}).get("startedAt"))
+    ]
+    ends = [(state.get("terminated") or {}).get("finishedAt") for state in states]
+    known = [end for end in ends if end]
+    return min(starts, default=None), max(known) if known and len(known) == len(ends) else None
 
 
 def lingers(pod: Object) -> bool:

@@ -6,101 +6,51 @@ through `Cluster`, `Clock` and `Suggester`, so a simulation can drive it by hand
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Protocol, assert_never
+from typing import assert_never
 
-from primo_operator import manifests, names
-from primo_operator.cluster import (
-    AlreadyExistsError,
-    Cluster,
-    ConflictError,
-    NotFoundError,
-    Notice,
-    Object,
-    RefusedError,
-    merge_patch,
-)
-from primo_operator.memory import Memory, Refusal, fingerprint
-from primo_operator.mirror import Family, Key, Kind, Mirror
-from primo_operator.observe import observe, podless_at, prune, trial_objects
+from primo_operator import manifests
+from primo_operator.cluster import AlreadyExistsError, Cluster, ConflictError, RefusedError
+from primo_operator.memory import Memory, fingerprint
+from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.notices import one_line
+from primo_operator.observe import podless_at, prune
+from primo_operator.ports import Answer, Clock, Suggester
+from primo_operator.runs import ABOUT_THE_OBJECT, REFUSED_RETRY_S, Runs
 from primo_operator.settings import Settings
 from primo_operator.sources import read_sources
-from primo_optimizer import SpaceExhaustedError, Suggestion
+from primo_operator.templates import template_mistakes
+from primo_operator.writing import Writer
+from primo_optimizer import SpaceExhaustedError
 from primo_study import record
+from primo_study.ending import ending
+from primo_study.phases import Reason, TrialPhase
 from primo_study.plan import (
     Action,
+    Adopt,
     Ask,
     CheckTemplate,
+    Expire,
     Launch,
     Look,
+    NoteQueuedAgain,
+    NoteRequest,
     NoteStarted,
     NoteWaiting,
     Record,
     RemoveJob,
     Retry,
+    RetryAsked,
     Stop,
+    Suspend,
     decide,
-    ending,
     room,
 )
-from primo_study.status import summarise
-from primo_study.study import (
-    JobState,
-    Outcome,
-    Reason,
-    Study,
-    Template,
-    TrialPhase,
-    TrialRecord,
-    Waiting,
-)
+from primo_study.study import Outcome, Study, Template, TrialRecord, Waiting
 
 log = logging.getLogger(__name__)
 
-# A refused create is tried again after 30 s, then twice as long each time, up to 5 minutes.
-REFUSED_RETRY_S = 30.0
-REFUSED_RETRY_MAX_S = 300.0
-# 400 and 422 speak of the object itself; other refusals (quota, admission) may be lifted.
-ABOUT_THE_OBJECT = (400, 413, 422)
 SHORTEST_WAIT_S = 0.05
-
-
-class Clock(Protocol):
-    """The only source of time."""
-
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        ...
-
-    def monotonic(self) -> float:
-        """Seconds that never go back, for waiting."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of an ask.
-
-    Attributes:
-        degraded: why these suggestions are not the algorithm's own; empty if they are.
-    """
-
-    suggestions: Sequence[Suggestion]
-    degraded: str = ""
-
-
-class Suggester(Protocol):
-    """Runs the optimizer; never raises for the optimizer's own failures."""
-
-    async def suggest(self, study: Study, count: int, new_trials: int) -> Answer:
-        """What to run next.
-
-        Raises:
-            SpaceExhaustedError: there is nothing left to propose.
-        """
-        ...
 
 
 @dataclass(slots=True)
@@ -113,6 +63,12 @@ class Reconciler:
     settings: Settings
     mirror: Mirror
     memories: dict[Key, Memory] = field(default_factory=dict)
+    _writer: Writer = field(init=False)
+    _runs: Runs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._writer = Writer(self.cluster, self.clock, self.settings, self.mirror, self.memories)
+        self._runs = Runs(self._writer)
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass over a study.
@@ -125,7 +81,7 @@ class Reconciler:
             ClusterError: try again later.
         """
         await self._sync(key)
-        study = self._observe(key)
+        study = self._writer.observe(key)
         if study is None:
             self.forget(key)
             return None
@@ -135,7 +91,7 @@ class Reconciler:
         plan = decide(study, self.clock.now())
         for action in plan.actions:
             moved |= await self._apply(key, study, action)
-        early_s = await self._write_status(key)
+        early_s = await self._writer.study(key)
         if moved:
             return 0.0
         if early_s is None and ending(study, self.clock.now()) and not study.unfinished:
@@ -185,17 +141,6 @@ class Reconciler:
             self.mirror.replace(key, Kind.POD, await self.cluster.list_pods(*place))
         memory.synced_at = now
 
-    def _observe(self, key: Key) -> Study | None:
-        family, memory = self.mirror.family(key), self.memories[key]
-        uid = family.study["metadata"]["uid"] if family.study else ""
-        if memory.uid != uid:
-            synced = memory.synced_at if not memory.uid else None
-            self.memories[key] = memory = Memory(uid=uid, synced_at=synced)
-        template = memory.template
-        if template.problem and not template.fatal and self.clock.now() >= memory.template_retry_at:
-            memory.template_generation = 0  # to be asked again
-        return observe(family, memory)
-
     async def _read_sources(self, key: Key, study: Study) -> Study:
         """With the observations of other studies, before anything is suggested from them."""
         memory = self.memories[key]
@@ -230,20 +175,34 @@ class Reconciler:
                 case Record(trial, outcome):
                     return await self._record(key, study, trial, outcome)
                 case NoteStarted(trial):
-                    return await self._write_trial(key, trial, record.started(trial, self._stamp()))
+                    return await self._writer.trial(
+                        key, trial, record.started(trial, self._writer.stamp())
+                    )
                 case NoteWaiting(trial, why):
-                    return await self._write_trial(key, trial, record.waiting(trial, why))
+                    return await self._writer.trial(key, trial, record.waiting(trial, why))
+                case NoteQueuedAgain(trial, why):
+                    return await self._writer.trial(key, trial, record.queued_again(trial, why))
                 case Look(trial):
-                    return await self._look(key, study, trial)
+                    return await self._runs.look(key, study, trial)
                 case Launch(trial):
-                    return await self._launch(key, study, trial)
+                    return await self._runs.launch(key, study, trial)
                 case Retry(trial):
-                    return await self._retry(key, study, trial)
+                    return await self._runs.retry(key, study, trial)
+                case RetryAsked(trial):
+                    return await self._runs.retry_asked(key, study, trial)
+                case Adopt(request, fidelity):
+                    return await self._runs.adopt(key, request, fidelity)
+                case NoteRequest(request, phase, why):
+                    return await self._writer.request(key, request.name, phase.value, why)
+                case Suspend(trial):
+                    return await self._runs.suspend(key, study, trial)
                 case Stop(trial, message):
-                    return await self._stop(key, study, trial, message)
+                    return await self._runs.stop(key, study, trial, message)
                 case RemoveJob(job):
                     await self.cluster.delete_job(study.namespace, job)
                     return False
+                case Expire(job, ttl_s):
+                    return await self._runs.expire(key, study, job, ttl_s)
                 case Ask(count, new_trials):
                     return await self._ask(key, study, count, new_trials)
                 case _:
@@ -255,99 +214,44 @@ class Reconciler:
 
     async def _check_template(self, key: Key, study: Study) -> bool:
         memory = self.memories[key]
+        memory.template = await self._said_of_template(study)
+        memory.template_generation = study.generation
+        memory.template_retry_at = self.clock.now() + REFUSED_RETRY_S
+        return True
+
+    async def _said_of_template(self, study: Study) -> Template:
+        assert study.spec
+        if mistakes := template_mistakes(study.spec):
+            return Template(True, "; ".join(mistakes), fatal=True)
         job = manifests.probe_job(study, self.settings)
-        template = Template(checked=True)
         try:
             await self.cluster.create_job(job, dry_run=True)
             await self.cluster.dry_run_pod(manifests.probe_pod(job))
         except AlreadyExistsError:
             pass
         except RefusedError as error:
-            words = _in_template(error.message)
-            template = Template(True, words, fatal=error.status in ABOUT_THE_OBJECT)
-            memory.template_retry_at = self.clock.now() + REFUSED_RETRY_S
-        memory.template, memory.template_generation = template, study.generation
-        return True
+            return Template(True, _in_template(error.message), error.status in ABOUT_THE_OBJECT)
+        return Template(checked=True)
 
     async def _record(self, key: Key, study: Study, trial: TrialRecord, outcome: Outcome) -> bool:
         assert study.spec
         new = record.ended(
             trial,
             outcome,
-            self._stamp(),
+            self._writer.stamp(),
             full_fidelity=study.full_fidelity,
             infrastructure_retries=study.spec.infrastructure_retries,
             application_retries=study.spec.application_retries,
         )
-        await self._write_trial(key, trial, new)
+        await self._writer.trial(key, trial, new)
         log.info(
             "run ended",
             extra={"study": study.name, "job": trial.run.job, "reason": outcome.reason.value},
         )
         warning = outcome.reason is not Reason.COMPLETED
-        what = f"trial {trial.number}: {new.message or _values(outcome)}"
-        self._notify(key, outcome.reason.value, what, warning=warning)
+        what = f"trial {trial.number}: {one_line(new.message) or _values(outcome)}"
+        self._writer.notify(key, f"Trial{outcome.reason.value}", what, warning=warning)
         return True
-
-    async def _look(self, key: Key, study: Study, trial: TrialRecord) -> bool:
-        job = await self.cluster.get_job(study.namespace, trial.run.job)
-        if job is None:
-            self.memories[key].jobs[trial.run.job] = JobState.GONE
-        else:
-            self.mirror.absorb(Kind.JOB, job)
-            if not self._is_ours(key, trial, job):
-                self._name_taken(key, trial)
-        return True
-
-    async def _retry(self, key: Key, study: Study, trial: TrialRecord) -> bool:
-        job = names.job(trial.name, trial.run.rung, trial.run.attempt + 1)
-        return await self._open_run(key, study, trial, record.attempt(trial, job))
-
-    async def _open_run(
-        self, key: Key, study: Study, trial: TrialRecord, opened: TrialRecord
-    ) -> bool:
-        """Write the run down before its Job is made: a Job name is never used twice."""
-        await self._write_trial(key, trial, opened)
-        self.memories[key].jobs[opened.run.job] = JobState.UNMADE
-        await self._launch(key, study, opened)
-        return True
-
-    async def _launch(self, key: Key, study: Study, trial: TrialRecord) -> bool:
-        memory, name = self.memories[key], trial.run.job
-        refusal = memory.refusals.get(name)
-        if refusal and self.clock.now() < refusal.retry_at:
-            return False
-        uid = self._trial_object(key, trial)["metadata"]["uid"]
-        manifest = manifests.job(study, trial, uid, self.settings)
-        # From here on it may exist: if no answer comes, the next pass looks.
-        memory.jobs.pop(name, None)
-        try:
-            job = await self.cluster.create_job(manifest)
-        except AlreadyExistsError:
-            return True
-        except RefusedError as error:
-            memory.jobs[name] = JobState.UNMADE
-            memory.refusals[name] = self._refusal(error, refusal)
-            return True
-        memory.refusals.pop(name, None)
-        self.mirror.absorb(Kind.JOB, job)
-        return True
-
-    def _refusal(self, error: RefusedError, before: Refusal | None) -> Refusal:
-        count = before.count + 1 if before else 1
-        wait_s = min(REFUSED_RETRY_S * 2 ** (count - 1), REFUSED_RETRY_MAX_S)
-        reason = "QuotaExceeded" if "exceeded quota" in error.message else "CreateRefused"
-        final = None
-        if error.status in ABOUT_THE_OBJECT:
-            final = Outcome(Reason.START_FAILED, error.message)
-        return Refusal(
-            Waiting(reason, error.message, endless=False), self.clock.now() + wait_s, final, count
-        )
-
-    async def _stop(self, key: Key, study: Study, trial: TrialRecord, message: str) -> bool:
-        if trial.run.open and trial.evidence.job is not JobState.UNMADE:
-            await self.cluster.delete_job(study.namespace, trial.run.job)
-        return await self._write_trial(key, trial, record.stopped(trial, message, self._stamp()))
 
     # --- ask
 
@@ -359,11 +263,9 @@ class Reconciler:
             answer = Answer(())
         memory.degraded = answer.degraded
         # The ask took its time: what may be started is what may be started now.
-        now = self._observe(key)
+        now = self._writer.observe(key)
         if now is None or now.uid != study.uid or fingerprint(now) != fingerprint(study):
             return True
-        if now.generation != study.generation:
-            return True  # a prior may have been added that these suggestions do not know
         fresh = room(now, ending(now, self.clock.now())) if now.spec else None
         if fresh is None:
             return True
@@ -374,129 +276,14 @@ class Reconciler:
             if paused is None and allowed_new > 0:
                 allowed_new -= 1
                 started += 1
-                if not await self._start(key, now, suggestion):
+                if not await self._runs.start(key, now, suggestion):
                     break
             elif paused is not None and paused.phase is TrialPhase.PAUSED:
                 started += 1
-                await self._promote(key, now, paused, suggestion)
+                await self._runs.promote(key, now, paused, suggestion)
         if not started:
             memory.vain = fingerprint(now)
         return True
-
-    async def _start(self, key: Key, study: Study, suggestion: Suggestion) -> bool:
-        """A new trial and its first Job; False if the number was taken already."""
-        manifest = manifests.trial_object(study, suggestion)
-        try:
-            made = await self.cluster.create_trial(manifest)
-        except AlreadyExistsError:
-            # An earlier pass got this far and then died, or our view lags: its object holds.
-            name = manifest["metadata"]["name"]
-            if existing := await self.cluster.get_trial(study.namespace, name):
-                self.mirror.absorb(Kind.TRIAL, existing)
-            self.memories[key].synced_at = None
-            return False
-        self.mirror.absorb(Kind.TRIAL, made)
-        job = names.job(made["metadata"]["name"], 0, 0)
-        self.memories[key].jobs[job] = JobState.UNMADE
-        log.info("trial created", extra={"study": study.name, "trial": suggestion.trial})
-        grown = self._observe(key)
-        trial = grown and next((t for t in grown.trials if t.number == suggestion.trial), None)
-        if grown and trial:
-            await self._launch(key, grown, trial)
-        return True
-
-    async def _promote(
-        self, key: Key, study: Study, trial: TrialRecord, suggestion: Suggestion
-    ) -> bool:
-        job = names.job(trial.name, trial.run.rung + 1, 0)
-        opened = record.promoted(trial, job, suggestion.fidelity, suggestion.resume_from)
-        log.info("trial promoted", extra={"study": study.name, "trial": trial.number})
-        return await self._open_run(key, study, trial, opened)
-
-    # --- write
-
-    async def _write_trial(self, key: Key, old: TrialRecord, new: TrialRecord) -> bool:
-        obj = self._trial_object(key, old)
-        patch = merge_patch(obj.get("status") or {}, record.status(new))
-        if not patch:
-            return False
-        metadata = obj["metadata"]
-        try:
-            written = await self.cluster.patch_trial_status(
-                metadata["namespace"], metadata["name"], patch, metadata["resourceVersion"]
-            )
-        except NotFoundError:  # deleted by hand: its Jobs follow it
-            self.mirror.absorb(Kind.TRIAL, obj, deleted=True)
-            return True
-        self.mirror.absorb(Kind.TRIAL, written)
-        return True
-
-    async def _write_status(self, key: Key) -> float | None:
-        """Patch the study's status if it differs.
-
-        Returns:
-            Seconds until it may be written, if it is too early now; None if it is as it should be.
-        """
-        study, memory = self._observe(key), self.memories[key]
-        family = self.mirror.family(key)
-        if study is None or study.deleting or family.study is None:
-            return None
-        before = family.study.get("status") or {}
-        after = summarise(study, self.clock.now(), self._stamp(), names.selector(study.name))
-        patch = merge_patch(before, after)
-        if not patch:
-            return None
-        early = memory.status_at + self.settings.status_interval_s - self.clock.monotonic()
-        if early > 0 and before.get("phase") == after["phase"]:
-            return early
-        memory.status_at = self.clock.monotonic()
-        try:
-            written = await self.cluster.patch_study_status(
-                study.namespace, study.name, patch, family.study["metadata"]["resourceVersion"]
-            )
-        except ConflictError:
-            memory.synced_at = None
-            return 0.0
-        except NotFoundError:
-            memory.synced_at = None
-            return 0.0
-        self.mirror.absorb(Kind.STUDY, written)
-        self._notify_transition(key, before, after)
-        return None
-
-    # --- small things
-
-    def _trial_object(self, key: Key, trial: TrialRecord) -> Object:
-        family: Family = self.mirror.family(key)
-        return trial_objects(family, self.memories[key].uid)[trial.name]
-
-    def _is_ours(self, key: Key, trial: TrialRecord, job: Object) -> bool:
-        uid = self._trial_object(key, trial)["metadata"]["uid"]
-        return any(o["uid"] == uid for o in job["metadata"].get("ownerReferences") or ())
-
-    def _name_taken(self, key: Key, trial: TrialRecord) -> None:
-        """A Job of this name is not ours: never adopted, never deleted."""
-        message = f"a Job named {trial.run.job} exists that does not belong to this trial"
-        waiting = Waiting("NameTaken", message, endless=False)
-        memory = self.memories[key]
-        memory.jobs[trial.run.job] = JobState.UNMADE
-        memory.refusals[trial.run.job] = Refusal(waiting, self.clock.now() + REFUSED_RETRY_S)
-
-    def _stamp(self) -> str:
-        return datetime.fromtimestamp(int(self.clock.now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-    def _notify(self, key: Key, reason: str, message: str, *, warning: bool = False) -> None:
-        if study := self.mirror.family(key).study:
-            self.cluster.notify(Notice(study, reason, message, warning))
-
-    def _notify_transition(self, key: Key, before: Object, after: Object) -> None:
-        if after["phase"] in (before.get("phase"), "Pending"):
-            return
-        wanted = after["phase"] if after["phase"] in ("Completed", "Failed") else "Running"
-        condition = next((c for c in after["conditions"] if c["type"] == wanted), None)
-        message = condition["message"] if condition else ""
-        log.info("study phase", extra={"study": key.name, "phase": after["phase"]})
-        self._notify(key, after["phase"], message, warning=after["phase"] == "Failed")
 
 
 def _values(outcome: Outcome) -> str:

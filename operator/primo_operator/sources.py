@@ -62,7 +62,7 @@ def _trials(objects: Sequence[Object], uid: str, spec: StudySpec) -> Iterator[Tr
     space = spec.problem().space
     for obj in objects:
         owners = {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ()}
-        if uid not in owners:
+        if uid not in owners or "number" not in obj["spec"]:
             continue
         try:
             yield _trial(obj, space, spec)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from primo_operator import names
+from primo_operator.gpus import gpus
 from primo_study.spec import StudySpec
 
 _TEMPLATE = "spec.trialTemplate.spec"
@@ -41,6 +42,7 @@ def template_mistakes(spec: StudySpec) -> list[str]:
     return [
         *_reports_mistakes(spec),
         *_job_mistakes(spec.trial_template.spec, _variables(spec)),
+        *_budget_mistakes(spec),
     ]
 
 
@@ -49,6 +51,19 @@ def _reports_mistakes(spec: StudySpec) -> Iterator[str]:
         yield (
             f"spec.reports.tensorboard: {spec.reports.tensorboard!r} is not outside"
             f" {names.REPORT_MOUNT}, where the report is"
+        )
+
+
+def _budget_mistakes(spec: StudySpec) -> Iterator[str]:
+    hours = spec.budget.gpu_hours
+    if hours is None:
+        return
+    template = spec.trial_template.spec.get("template")
+    pod = template.get("spec") if isinstance(template, Mapping) else None
+    if isinstance(pod, Mapping) and not gpus(pod):
+        yield (
+            f"spec.budget.gpuHours: {hours:g} could not be spent: no container of the template has"
+            " a GPU in its limits, such as nvidia.com/gpu"
         )
 
 

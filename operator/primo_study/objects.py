@@ -21,20 +21,33 @@ PARAMETERS_SCHEMA: dict[str, Any] = {
 
 
 class TrialSpec(Model):
-    """A suggestion: one configuration, and why it was proposed."""
+    """One configuration: proposed by the optimizer, or by a user who gives study and parameters."""
 
-    model_config = rules(("self == oldSelf", "a trial's spec is immutable"))
+    model_config = rules(
+        (
+            "!has(oldSelf.number) || self == oldSelf",
+            "a trial's spec is immutable",
+        )
+    )
     study: Annotated[str, Field(max_length=63)] = Field(description="The study it belongs to.")
-    number: Annotated[Int, Field(ge=0)] = Field(description="From 0; never used again.")
+    number: Annotated[Int, Field(ge=0)] | None = Field(
+        None,
+        description="From 0, never used again. Leave it out of a trial of your own: the operator "
+        "gives it when the trial may run, and from then on nothing here can change.",
+    )
     parameters: dict[str, Any] = Field(
-        description="The configuration: parameter name to value.",
+        description="The configuration: parameter name to value. A trial of your own has a value "
+        "for each parameter of the study; it counts as data, and in the study's budget.",
         json_schema_extra={"x-primo-schema": PARAMETERS_SCHEMA},
     )
-    fidelity: float | None = Field(None, description="Of its first run, in the study's unit.")
+    fidelity: float | None = Field(
+        None,
+        description="Of its first run, in the study's unit. Left out of a trial of your own: full.",
+    )
     suggestion: dict[str, Any] | None = Field(
         None,
-        description="Why it was proposed: stage, origin, prior, prediction; and whose "
-        "priors were known, by objective.",
+        description="Why it was proposed: stage, origin, prior, prediction; and whose priors were "
+        "known, by objective. Written by the operator.",
         json_schema_extra={
             "x-primo-schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         },
@@ -51,8 +64,17 @@ class RunStatus(Model):
     attempt: Annotated[Int, Field(ge=0)] = Field(description="From 0, on each rung.")
     fidelity: float | None = Field(None, description="To be reached, in the study's unit.")
     resume_from: float | None = Field(None, description="Reached by an earlier run.")
-    started_at: Time | None = Field(None, description="When its pod was first seen running.")
-    finished_at: Time | None = Field(None, description="When its end was recorded.")
+    template: Annotated[str, Field(max_length=63)] | None = Field(
+        None,
+        description="Hash of the study's trialTemplate as its Job was made from it; also the "
+        "Job's label primo.dev/template.",
+    )
+    gpus: float | None = Field(None, description="That its pod holds while it runs.")
+    started_at: Time | None = Field(None, description="When its first container started.")
+    finished_at: Time | None = Field(
+        None,
+        description="When its last container ended, or when that was noticed.",
+    )
     reason: Annotated[str, Field(max_length=64)] | None = Field(
         None, description="How it ended, in one word; while it waits, what it waits for."
     )
@@ -86,6 +108,9 @@ class TrialStatus(Model):
         None, description="The objective values, for kubectl get."
     )
     fidelity: float | None = Field(None, description="The highest one observed.")
+    retried: Annotated[str, Field(max_length=63)] | None = Field(
+        None, description="The annotation primo.dev/retry that was followed last."
+    )
     observations: tuple[ObservationStatus, ...] | None = Field(
         None, max_length=64, description="One for each fidelity reached, in ascending order."
     )
@@ -139,6 +164,9 @@ class BudgetUsed(Model):
     trials: Int = Field(description="Configurations that have been tried.")
     full_evaluations: float = Field(
         description="In units of one full run; runs under way count in full."
+    )
+    gpu_hours: float | None = Field(
+        None, description="Of runs that have ended; none if no run holds a GPU."
     )
 
 
@@ -197,6 +225,11 @@ class StudyStatus(Model):
     best: dict[str, BestEntry] | None = Field(None, description="By objective.")
     budget_used: BudgetUsed | None = Field(None, description="What has been spent.")
     optimizer: OptimizerStatus | None = Field(None, description="How far the search is.")
+    suspended_seconds: Int | None = Field(
+        None,
+        description="For how long it has been suspended, up to when it last went on. It does not "
+        "count in budget.duration.",
+    )
     priors: tuple[PriorStatus, ...] | None = Field(
         None,
         max_length=8,

@@ -4,26 +4,16 @@ The rules hold for any moment, not for an event: "three runs should be open, two
 missed, repeated or lost on the way here, the next pass says what is left to do.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from primo_study.study import (
-    JobState,
-    Outcome,
-    Reason,
-    Study,
-    StudyPhase,
-    TrialPhase,
-    TrialRecord,
-    Waiting,
-)
+from primo_study.ending import Ending, ending
+from primo_study.phases import Reason, TrialPhase
+from primo_study.requests import judge
+from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting
 
 # A run whose pod cannot start by itself (no image, no ConfigMap, refused by quota) fails after it.
 START_DEADLINE_S = 600.0
-# So many trials that ended alike, and not one observation: the template is at fault, not a trial.
-BROKEN_AFTER = 3
-HOPELESS_AFTER = 10
+MAX_MESSAGE = 1024  # of one that is written to a trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +45,14 @@ class NoteWaiting:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteQueuedAgain:
+    """Write down that a trial's run was sent back into its queue."""
+
+    trial: TrialRecord
+    waiting: Waiting
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Ask the API server itself for the Job of a trial's open run: our view may lag."""
 
@@ -76,6 +74,37 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryAsked:
+    """The same for a trial that has ended, because the user asks for it."""
+
+    trial: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Give a trial of the user's its number, and create the Job of its first run."""
+
+    request: Request
+    fidelity: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRequest:
+    """Write down what a trial of the user's waits for, or what is wrong with it."""
+
+    request: Request
+    phase: TrialPhase
+    waiting: Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """Take back a trial's open run, whose pod has not started; it is run again later."""
+
+    trial: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End a trial for good: delete the Job of its open run, if there is one, and write it down."""
 
@@ -88,6 +117,18 @@ class RemoveJob:
     """Delete a Job that is no open run of any trial, so that it does not hold a GPU."""
 
     job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Say how long the Job of a recorded run is kept.
+
+    Attributes:
+        ttl_s: None: as long as its trial.
+    """
+
+    job: str
+    ttl_s: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +149,19 @@ Action = (
     | Record
     | NoteStarted
     | NoteWaiting
+    | NoteQueuedAgain
     | Look
     | Launch
     | Retry
+    | RetryAsked
+    | Adopt
+    | NoteRequest
+    | Suspend
     | Stop
     | RemoveJob
+    | Expire
     | Ask
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """A study that starts no new runs, because this is how it will end.
-
-    Attributes:
-        terminate: runs under way are stopped instead of awaited.
-    """
-
-    phase: StudyPhase
-    reason: str
-    message: str
-    terminate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +196,24 @@ def decide(study: Study, now: float) -> Plan:
     for trial in study.trials:
         if trial.unfinished:
             actions += _for_trial(study, trial, end, now)
+        elif trial.stop is not None and trial.phase is TrialPhase.PAUSED:
+            actions.append(Stop(trial, trial.stop))
     actions += [RemoveJob(job) for job in study.leftovers]
+    actions += _expiries(study)
+    slots = free_slots(study, end)
+    retries = _retries_asked(study, slots)
+    requests = _for_requests(study, end, slots - len(retries))
+    actions += retries + requests
     ask = room(study, end)
-    if ask and not any(isinstance(action, Record) for action in actions):
+    if ask and not any(_comes_before_asking(action) for action in actions):
         actions.append(ask)
-    return Plan(tuple(actions), _wake_at(study, end))
+    return Plan(tuple(actions), _wake_at(study, end, now))
 
 
 def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float) -> list[Action]:
     evidence = trial.evidence
+    if trial.stop is not None and not evidence.outcome:
+        return [Stop(trial, trial.stop)]
     if not trial.run.open:  # a retry is due
         if end:
             return [Stop(trial, end.message)]
@@ -180,6 +222,8 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
         return [Record(trial, evidence.outcome)]
     if end and (end.terminate or evidence.job is JobState.UNMADE):
         return [Stop(trial, end.message)]
+    if _to_suspend(study, trial):
+        return [Suspend(trial)]
     match evidence.job:
         case JobState.UNSEEN:
             return [Look(trial)]
@@ -194,14 +238,55 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
                 assert evidence.waiting
                 message = f"{evidence.waiting.reason}: {evidence.waiting.message}"
                 return [Record(trial, Outcome(Reason.START_FAILED, message))]
+            if evidence.suspended and evidence.waiting and trial.phase is TrialPhase.RUNNING:
+                return [NoteQueuedAgain(trial, evidence.waiting)]
             if evidence.running and trial.phase is TrialPhase.QUEUED:
                 return [NoteStarted(trial)]
             return _note(trial)
 
 
+def _retries_asked(study: Study, slots: int) -> list[RetryAsked]:
+    wanted = [trial for trial in study.trials if trial.to_retry and not trial.evidence.lingering]
+    return [RetryAsked(trial) for trial in wanted[:slots]]
+
+
+def _for_requests(study: Study, end: Ending | None, slots: int) -> list[Action]:
+    """One is adopted a pass, so that each next one is judged by all there is then."""
+    actions: list[Action] = []
+    adopted = False
+    for request in study.requests:
+        verdict = judge(study, request, end, slots)
+        if verdict.said:
+            phase, why = verdict.said
+            if request.said != (phase.value, why.reason, why.message[:MAX_MESSAGE]):
+                actions.append(NoteRequest(request, phase, why))
+        if verdict.adopt and not adopted:
+            adopted = request.refusal is None
+            actions.append(Adopt(request, verdict.fidelity))
+    return actions
+
+
+def _comes_before_asking(action: Action) -> bool:
+    """It takes a slot, or tells the optimizer something."""
+    match action:
+        case Record() | RetryAsked():
+            return True
+        case Adopt(request):
+            return request.refusal is None
+    return False
+
+
+def _to_suspend(study: Study, trial: TrialRecord) -> bool:
+    """A queued run costs nothing yet; one whose script runs may end, so that nothing is lost."""
+    assert study.spec
+    queued = trial.phase is TrialPhase.QUEUED and not trial.evidence.running
+    known = trial.evidence.job in (JobState.PRESENT, JobState.UNMADE)
+    return bool(study.spec.suspend) and queued and known
+
+
 def _note(trial: TrialRecord) -> list[Action]:
     why = trial.evidence.waiting
-    if why and (trial.run.reason, trial.run.message) != (why.reason, why.message[:1024]):
+    if why and (trial.run.reason, trial.run.message) != (why.reason, why.message[:MAX_MESSAGE]):
         return [NoteWaiting(trial, why)]
     return []
 
@@ -210,6 +295,19 @@ def _held(study: Study) -> bool:
     """New Jobs wait: the study is suspended, or its template is refused for the time being."""
     assert study.spec
     return bool(study.spec.suspend or study.template.problem)
+
+
+def _expiries(study: Study) -> list[Expire]:
+    """Without `retention` the ttl is left to whoever else may set one."""
+    assert study.spec
+    retention = study.spec.retention
+    if retention is None:
+        return []
+    return [
+        Expire(job.name, ttl_s)
+        for job in study.ended_jobs
+        if (ttl_s := retention.ttl_s(completed=job.completed)) != job.ttl_s
+    ]
 
 
 def _deadline(trial: TrialRecord) -> float | None:
@@ -224,12 +322,18 @@ def _overdue(trial: TrialRecord, now: float) -> bool:
     return deadline is not None and now >= deadline
 
 
+def free_slots(study: Study, end: Ending | None) -> int:
+    """How many runs may be opened."""
+    assert study.spec
+    return 0 if end or _held(study) else max(study.spec.slots - study.unfinished, 0)
+
+
 def room(study: Study, end: Ending | None) -> Ask | None:
     """What the optimizer may be asked for: free slots, as far as the budget goes."""
     assert study.spec
-    if end or _held(study) or study.asked_in_vain:
+    if study.asked_in_vain:
         return None
-    count = study.spec.slots - study.unfinished
+    count = free_slots(study, end)
     new_trials = count
     if study.spec.budget.trials is not None:
         new_trials = min(count, max(study.spec.budget.trials - study.next_number, 0))
@@ -237,124 +341,14 @@ def room(study: Study, end: Ending | None) -> Ask | None:
     return Ask(count, new_trials) if count > 0 and (new_trials > 0 or promotable) else None
 
 
-def _wake_at(study: Study, end: Ending | None) -> float | None:
+def _wake_at(study: Study, end: Ending | None, now: float) -> float | None:
     assert study.spec
     times = [deadline for t in study.trials if t.unfinished and (deadline := _deadline(t))]
-    if study.spec.duration_s is not None and end is None:
-        times.append(study.created_at + study.spec.duration_s)
+    if study.spec.duration_s is not None and end is None and study.suspended_since is None:
+        times.append(study.created_at + study.spec.duration_s + study.suspended_s(now))
+    if study.spec.budget.gpu_hours is not None and end is None:
+        held = sum(t.run.gpus or 0.0 for t in study.trials if t.run.open and t.run.started_at)
+        if held:
+            left = study.spec.budget.gpu_hours - study.gpu_hours(now)
+            times.append(now + 3600 * left / held)
     return min(times, default=None)
-
-
-# --- when a study ends
-
-
-def ending(study: Study, now: float) -> Ending | None:
-    """How the study will end, or has ended; None while it goes on.
-
-    An ended study stays so until its spec is edited.
-    """
-    if study.spec is None:
-        return Ending(StudyPhase.FAILED, "InvalidSpec", "; ".join(study.problems), terminate=True)
-    phase = study.status.get("phase")
-    if (
-        phase in (StudyPhase.COMPLETED, StudyPhase.FAILED)
-        and study.status.get("observedGeneration") == study.generation
-    ):
-        return _as_written(study, StudyPhase(phase))
-    return (
-        _refused(study)
-        or _hopeless(study)
-        or _met(study)
-        or _spent(study, now)
-        or _nothing_left(study)
-    )
-
-
-def _as_written(study: Study, phase: StudyPhase) -> Ending:
-    kind = phase.value
-    conditions: Sequence[Mapping[str, Any]] = study.status.get("conditions") or ()
-    written = next((c for c in conditions if c["type"] == kind), {})
-    return Ending(phase, written.get("reason", kind), written.get("message", ""), terminate=True)
-
-
-def _terminate(study: Study) -> bool:
-    assert study.spec
-    return study.spec.on_complete == "Terminate"
-
-
-def _refused(study: Study) -> Ending | None:
-    if study.template.fatal:
-        return Ending(StudyPhase.FAILED, "InvalidTemplate", study.template.problem, terminate=True)
-    return None
-
-
-def _hopeless(study: Study) -> Ending | None:
-    assert study.spec
-    failed = [trial for trial in study.trials if trial.phase is TrialPhase.FAILED]
-    limit = study.spec.budget.failed_trials
-    if limit is not None and len(failed) > limit:
-        message = f"{len(failed)} trials failed, budget.failedTrials allows {limit}"
-        message += f"; the latest: {_why(failed[-1])}"
-        return Ending(StudyPhase.FAILED, "TooManyFailures", message, _terminate(study))
-    if any(trial.observations for trial in study.trials) or not failed:
-        return None
-    reasons = {trial.reason for trial in failed}
-    alike = len(reasons) == 1 and reasons <= {Reason.START_FAILED, Reason.METRICS_UNAVAILABLE}
-    if len(failed) >= BROKEN_AFTER and alike:
-        message = f"the first {len(failed)} trials all ended so: {_why(failed[-1])}"
-        return Ending(StudyPhase.FAILED, "TemplateBroken", message, terminate=True)
-    if limit is None and len(failed) >= HOPELESS_AFTER:
-        message = f"the first {len(failed)} trials all failed; the latest: {_why(failed[-1])}"
-        return Ending(StudyPhase.FAILED, "TooManyFailures", message, _terminate(study))
-    return None
-
-
-def _why(trial: TrialRecord) -> str:
-    return f"trial {trial.number} {trial.reason}: {trial.message or 'no message'}"
-
-
-def _met(study: Study) -> Ending | None:
-    assert study.spec
-    targets = {o.name: o for o in study.spec.objectives if o.target is not None}
-    if not targets:
-        return None
-    for trial in study.trials:
-        if trial.phase is not TrialPhase.COMPLETED or not trial.feasible:
-            continue
-        values = trial.observations[-1].values
-        if all(
-            values[name] <= o.target if o.goal == "Minimize" else values[name] >= o.target
-            for name, o in targets.items()
-            if o.target is not None
-        ):
-            message = f"trial {trial.number} meets the target of {', '.join(sorted(targets))}"
-            return Ending(StudyPhase.COMPLETED, "TargetReached", message, _terminate(study))
-    return None
-
-
-def _spent(study: Study, now: float) -> Ending | None:
-    assert study.spec
-    budget = study.spec.budget
-    spent = None
-    if budget.full_evaluations is not None and study.full_evaluations() >= budget.full_evaluations:
-        spent = f"{study.full_evaluations():g} full evaluations of {budget.full_evaluations:g}"
-    elif study.spec.duration_s is not None and now >= study.created_at + study.spec.duration_s:
-        spent = f"the time of {budget.duration}"
-    elif (
-        budget.trials is not None
-        and study.next_number >= budget.trials
-        and not study.unfinished  # runs that were granted are not taken back
-        # With rungs, what is paused may still be promoted: the optimizer is asked until it is not.
-        and (study.spec.fidelity is None or study.asked_in_vain)
-    ):
-        spent = f"{study.next_number} trials of {budget.trials}"
-    if spent is None:
-        return None
-    return Ending(StudyPhase.COMPLETED, "BudgetExhausted", f"used up: {spent}", _terminate(study))
-
-
-def _nothing_left(study: Study) -> Ending | None:
-    if study.asked_in_vain and not study.unfinished:
-        message = "every configuration of the search space has been tried"
-        return Ending(StudyPhase.COMPLETED, "SpaceExhausted", message)
-    return None

@@ -5,28 +5,22 @@ The phase changes along `TRIAL_TRANSITIONS` only; observations and finished runs
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from primo_study.objects import ObservationStatus, RunStatus, TrialStatus
-from primo_study.study import (
-    APPLICATION_REASONS,
-    TRIAL_TRANSITIONS,
-    Outcome,
-    Reason,
-    Run,
-    Seen,
-    TrialPhase,
-    TrialRecord,
-    Waiting,
-)
+from primo_study.phases import APPLICATION_REASONS, TRIAL_TRANSITIONS, Reason, TrialPhase
+from primo_study.study import Outcome, Run, Seen, TrialRecord, Waiting
 
 MAX_MESSAGE = 1024
 MAX_SUMMARY = 256
+MAX_RUNS = 64  # of one trial, in its status
 
 
 def started(trial: TrialRecord, now: str) -> TrialRecord:
     """The pod of the open run was seen running."""
-    run = replace(trial.run, started_at=trial.run.started_at or now, reason=None, message=None)
+    run = _known(trial)
+    run = replace(run, started_at=run.started_at or now, reason=None, message=None)
     return _moved(trial, TrialPhase.RUNNING, run, None, None)
 
 
@@ -35,6 +29,13 @@ def waiting(trial: TrialRecord, why: Waiting) -> TrialRecord:
     message = _short(why.message)
     run = replace(trial.run, reason=why.reason, message=message)
     return _moved(trial, trial.phase, run, why.reason, message)
+
+
+def queued_again(trial: TrialRecord, why: Waiting) -> TrialRecord:
+    """The open run's pod was taken away, and it waits for another: what it has used is not paid."""
+    message = _short(why.message)
+    run = replace(trial.run, started_at=None, reason=why.reason, message=message)
+    return _moved(trial, TrialPhase.QUEUED, run, why.reason, message)
 
 
 def ended(
@@ -53,7 +54,8 @@ def ended(
     """
     message = _short(outcome.message)
     reason = outcome.reason.value
-    run = replace(trial.run, finished_at=now, reason=reason, message=message or None)
+    finished = trial.evidence.ended_at or now
+    run = replace(_known(trial), finished_at=finished, reason=reason, message=message or None)
     closed = replace(trial, runs=(*trial.runs[:-1], run))
     match outcome.reason:
         case Reason.COMPLETED:
@@ -86,16 +88,33 @@ def stopped(trial: TrialRecord, message: str, now: str) -> TrialRecord:
     """It gets no further runs."""
     run = trial.run
     if run.open:
+        run = _known(trial)
         run = replace(run, finished_at=now, reason=Reason.STOPPED.value, message=_short(message))
     return _moved(trial, TrialPhase.STOPPED, run, Reason.STOPPED.value, _short(message))
+
+
+def suspended(trial: TrialRecord, now: str) -> TrialRecord:
+    """Its open run is taken back before its pod has started; `attempt` opens the next."""
+    message = "the study was suspended before this run had started"
+    reason = Reason.SUSPENDED.value
+    run = replace(trial.run, finished_at=now, reason=reason, message=message)
+    return _moved(trial, TrialPhase.QUEUED, run, reason, message)
 
 
 def attempt(trial: TrialRecord, job: str) -> TrialRecord:
     """The current rung is run again, by a Job of this name."""
     last = trial.run
     run = Run(job, last.rung, last.attempt + 1, last.fidelity, last.resume_from)
-    grown = replace(trial, runs=(*trial.runs, run))
+    grown = replace(trial, runs=_with(trial.runs, run))
+    if last.reason == Reason.SUSPENDED:
+        return _moved(grown, TrialPhase.QUEUED, run, None, None)
     return _moved(grown, TrialPhase.QUEUED, run, trial.reason, trial.message)
+
+
+def retried(trial: TrialRecord, job: str) -> TrialRecord:
+    """An ended trial gets another attempt, as the user asks; the wish and the attempt are one."""
+    again = attempt(trial, job)
+    return replace(again, reason=None, message=None, retried=trial.retry)
 
 
 def promoted(
@@ -103,8 +122,31 @@ def promoted(
 ) -> TrialRecord:
     """A paused trial goes on to a higher fidelity, by a Job of this name."""
     run = Run(job, trial.run.rung + 1, 0, fidelity, resume_from)
-    grown = replace(trial, runs=(*trial.runs, run))
+    grown = replace(trial, runs=_with(trial.runs, run))
     return _moved(grown, TrialPhase.QUEUED, run, None, None)
+
+
+def _known(trial: TrialRecord) -> Run:
+    """The open run with what its Job and pod tell; what was written before stands."""
+    run, evidence = trial.run, trial.evidence
+    return replace(
+        run,
+        template=run.template or evidence.template,
+        gpus=run.gpus or evidence.gpus,
+        started_at=run.started_at or evidence.started_at,
+    )
+
+
+def _with(runs: tuple[Run, ...], run: Run) -> tuple[Run, ...]:
+    """One run more; when there are too many, the oldest that another attempt followed is left out.
+
+    So each rung keeps its last attempt, which says what has been spent on it.
+    """
+    grown = (*runs, run)
+    if len(grown) <= MAX_RUNS:
+        return grown
+    oldest = next(i for i, (a, b) in enumerate(pairwise(grown)) if a.rung == b.rung)
+    return grown[:oldest] + grown[oldest + 1 :]
 
 
 def _moved(
@@ -128,6 +170,8 @@ def status(trial: TrialRecord) -> dict[str, Any]:
             finished_at=run.finished_at,
             reason=run.reason,
             message=run.message,
+            template=run.template,
+            gpus=run.gpus,
         )
         for run in trial.runs
     )
@@ -147,6 +191,7 @@ def status(trial: TrialRecord) -> dict[str, Any]:
         phase=trial.phase.value,
         reason=trial.reason,
         message=trial.message,
+        retried=trial.retried,
         summary=_summary(trial.observations),
         fidelity=last.fidelity if last else None,
         observations=observations or None,

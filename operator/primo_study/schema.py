@@ -41,7 +41,7 @@ def rules(*texts: tuple[str, str] | tuple[str, str, str]) -> ConfigDict:
         rule: dict[str, JsonValue] = {"rule": expression, "message": message}
         if path:
             rule["fieldPath"] = path[0]
-        if "oldSelf" in expression and message.endswith("immutable"):
+        if "oldSelf" in expression and message.endswith(("immutable", "suspended")):
             rule["reason"] = "FieldValueForbidden"
         validations.append(rule)
     return ConfigDict(json_schema_extra={"x-kubernetes-validations": validations})

@@ -5,6 +5,9 @@ or by `primo_optimizer.Problem`, and as CEL, so that `kubectl apply` says it. Li
 those rules below the API server's cost limit.
 """
 
+import hashlib
+import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -31,8 +34,9 @@ class Budget(Model):
 
     model_config = rules(
         (
-            "has(self.trials) || has(self.fullEvaluations) || has(self.duration)",
-            "at least one of trials, fullEvaluations, duration is required",
+            "has(self.trials) || has(self.fullEvaluations) || has(self.duration)"
+            " || has(self.gpuHours)",
+            "at least one of trials, fullEvaluations, duration, gpuHours is required",
         ),
         (
             "!has(oldSelf.trials) || !has(self.trials) || self.trials >= oldSelf.trials",
@@ -51,6 +55,11 @@ class Budget(Model):
             "duration may only be raised",
             ".duration",
         ),
+        (
+            "!has(oldSelf.gpuHours) || !has(self.gpuHours) || self.gpuHours >= oldSelf.gpuHours",
+            "gpuHours may only be raised",
+            ".gpuHours",
+        ),
     )
     trials: Annotated[Int, Field(ge=1, le=100_000)] | None = Field(
         None, description="How many configurations may be tried."
@@ -64,7 +73,14 @@ class Budget(Model):
         None, description="With more failed trials than this, the study fails."
     )
     duration: Duration | None = Field(
-        None, description="Wall-clock time from the study's creation, such as 90m or 6h."
+        None,
+        description="Time from the study's creation, such as 90m or 6h, without the time for which "
+        "it is suspended.",
+    )
+    gpu_hours: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="GPUs that the template's limits ask for, times the hours for which runs held "
+        "them, whatever came of these. A MIG slice such as nvidia.com/mig-3g.20gb counts as 3/7.",
     )
 
 
@@ -108,6 +124,34 @@ class Retries(Model):
     application: Annotated[Int, Field(ge=0, le=20)] | None = Field(
         None, description="After the training script's own failure. Default: 0."
     )
+
+
+class Retention(Model):
+    """How long the Jobs of ended runs are kept; trials keep what was observed in any case."""
+
+    model_config = rules(
+        (
+            "!has(self.ttl) || !has(self.jobs) || self.jobs != 'None'",
+            "ttl says how long Jobs are kept, and jobs None keeps none",
+            ".ttl",
+        ),
+    )
+    jobs: Literal["All", "Failed", "None"] | None = Field(
+        None,
+        description="Which Jobs are kept, with their pods and logs: of All runs (the default), of "
+        "those that ended without a result (Failed), or None.",
+    )
+    ttl: Duration | None = Field(
+        None,
+        description="For how long these are kept after their end, such as 24h. Default: as long as "
+        "their trial.",
+    )
+
+    def ttl_s(self, *, completed: bool) -> int | None:
+        """For how long the Job of an ended run is kept; None: as long as its trial."""
+        if self.jobs == "None" or (self.jobs == "Failed" and completed):
+            return 0
+        return math.ceil(seconds(self.ttl)) if self.ttl else None
 
 
 def _immutable(name: str, optional: bool) -> tuple[str, str, str]:
@@ -187,7 +231,6 @@ class StudySpec(Model):
         _immutable("objectives", optional=False),
         _immutable("constraints", optional=True),
         _immutable("parameters", optional=False),
-        _immutable("trialTemplate", optional=False),
         _immutable("fidelity", optional=True),
         (
             "!has(oldSelf.priors) || has(self.priors)"
@@ -198,6 +241,12 @@ class StudySpec(Model):
         _immutable("algorithm", optional=True),
         _immutable("checkpoints", optional=True),
         _immutable("reports", optional=True),
+        (
+            "self.trialTemplate == oldSelf.trialTemplate"
+            " || has(oldSelf.suspend) && oldSelf.suspend",
+            "trialTemplate may only change while the study is suspended",
+            ".trialTemplate",
+        ),
     )
     objectives: tuple[Objective, ...] = Field(
         min_length=1,
@@ -247,7 +296,9 @@ class StudySpec(Model):
         description="How many runs may be unfinished at once, queued ones included. Default: 1.",
     )
     suspend: bool | None = Field(
-        None, description="Start nothing new; what runs may end. Default: false."
+        None,
+        description="Start nothing: runs that still wait for their pod are taken back, and start "
+        "anew when this is false again; runs under way may end. Default: false.",
     )
     on_complete: Literal["Drain", "Terminate"] | None = Field(
         None,
@@ -262,11 +313,24 @@ class StudySpec(Model):
         description="Where metrics come from besides the report file. Immutable.",
     )
     retries: Retries | None = Field(None, description="Runs that ended without a result.")
-    trial_template: TrialTemplate = Field(description="The Job of each run. Immutable.")
+    retention: Retention | None = Field(
+        None, description="How long Jobs are kept. Default: as long as their trial."
+    )
+    trial_template: TrialTemplate = Field(
+        description="The Job of each run. May be changed while the study is suspended; each run "
+        "tells in status.runs which template it was made from."
+    )
 
     def problem(self) -> Problem:
         """The search problem in it."""
         return Problem.from_spec(self.model_dump(by_alias=True, exclude_none=True))
+
+    @property
+    def template_hash(self) -> str:
+        """Ten hex digits that tell one trial template from another."""
+        given = self.trial_template.model_dump(by_alias=True, exclude_none=True, mode="json")
+        text = json.dumps(given, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
     def measured(self) -> tuple[Objective | Constraint, ...]:
@@ -322,9 +386,15 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
         check(parsed.problem())
     except InvalidSpecError as error:
         problems += [f"spec.{line}" for line in error.problems]
-    if not (parsed.budget.trials or parsed.budget.full_evaluations or parsed.budget.duration):
+    budget = parsed.budget
+    if not (budget.trials or budget.full_evaluations or budget.duration or budget.gpu_hours):
         problems.append(
-            "spec.budget: no limit given, expected one of trials, fullEvaluations, duration"
+            "spec.budget: no limit given, expected one of trials, fullEvaluations, duration,"
+            " gpuHours"
+        )
+    if parsed.retention and parsed.retention.jobs == "None" and parsed.retention.ttl:
+        problems.append(
+            f"spec.retention.ttl: {parsed.retention.ttl!r} is given, and jobs None keeps no Job"
         )
     if problems:
         raise InvalidSpecError(*problems)

@@ -5,13 +5,15 @@ trials: it is written only when it differs.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from primo_optimizer import Problem
 from primo_optimizer.pareto import hypervolume, non_dominated, reference_point
+from primo_study.ending import Ending, ending
 from primo_study.objects import (
     BestEntry,
     BudgetUsed,
@@ -22,8 +24,8 @@ from primo_study.objects import (
     StudyStatus,
     TrialCounts,
 )
-from primo_study.plan import Ending, ending
-from primo_study.study import STUDY_TRANSITIONS, Study, StudyPhase, TrialPhase, TrialRecord
+from primo_study.phases import STUDY_TRANSITIONS, StudyPhase, TrialPhase
+from primo_study.study import Study, TrialRecord
 
 MAX_FRONT = 50
 MAX_EXACT = 4  # objectives
@@ -56,8 +58,13 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         next_trial=study.next_number,
         running=study.unfinished,
         progress=_progress(study, done),
-        budget_used=BudgetUsed(trials=study.next_number, full_evaluations=study.full_evaluations()),
+        budget_used=BudgetUsed(
+            trials=study.next_number,
+            full_evaluations=study.full_evaluations(),
+            gpu_hours=study.gpu_hours() or None,
+        ),
         optimizer=_optimizer(study),
+        suspended_seconds=_suspended_seconds(study, phase, now),
         priors=_priors(study),
         completion_time=(study.status.get("completionTime") or stamp) if finished else None,
         selector=selector,
@@ -79,15 +86,22 @@ def _wanted_phase(study: Study, end: Ending | None, before: StudyPhase) -> Study
     if study.spec and study.spec.suspend:
         return StudyPhase.SUSPENDED
     if not study.trials and not study.next_number:
-        return before if before is StudyPhase.SUSPENDED else StudyPhase.PENDING
+        return StudyPhase.PENDING
     if before is StudyPhase.OPTIMIZING or _stage(study) == StudyPhase.OPTIMIZING:
         return StudyPhase.OPTIMIZING
     return StudyPhase.INITIAL_DESIGN
 
 
+def _suspended_seconds(study: Study, phase: StudyPhase, now: float) -> int | None:
+    """Counted when the study leaves Suspended, since a status does not change by time passing."""
+    if study.suspended_since is None or phase is StudyPhase.SUSPENDED:
+        return study.status.get("suspendedSeconds")
+    return round(study.suspended_s(now))
+
+
 def _stage(study: Study) -> str | None:
     """Of the latest trial: suggestions of the model never go back to the initial design."""
-    stages = [trial.explanation.get("stage") for trial in study.trials]
+    stages = [stage for t in study.trials if (stage := t.explanation.get("stage"))]
     if StudyPhase.OPTIMIZING.value in stages:
         return StudyPhase.OPTIMIZING.value
     return stages[-1] if stages else None
@@ -136,7 +150,7 @@ def _results(study: Study) -> dict[str, Any]:
     # The exact volume of a large front in many dimensions takes minutes: then 50 stand for it.
     measured = front if len(problem.objectives) <= MAX_EXACT else _spread(front, problem)
     points = problem.losses([trial.observations[-1].values for trial in measured])
-    volume = float(hypervolume(points, reference))
+    volume = _volume(tuple(map(tuple, points.tolist())), tuple(reference.tolist()))
     signs = {o.name: o.sign for o in problem.objectives}
     return {
         "front": tuple(map(_entry, _spread(front, problem))),
@@ -151,6 +165,12 @@ def _results(study: Study) -> dict[str, Any]:
         },
         "best": {name: _best(completed, name, sign) for name, sign in signs.items()},
     }
+
+
+@lru_cache(maxsize=256)
+def _volume(points: tuple[tuple[float, ...], ...], reference: tuple[float, ...]) -> float:
+    """Remembered, since most passes do not change the front, and a large one takes a while."""
+    return float(hypervolume(np.array(points), np.array(reference)))
 
 
 def _entry(trial: TrialRecord) -> FrontEntry:
@@ -196,11 +216,9 @@ def _conditions(
         _warm_started(study),
         _degraded(study),
     ]
-    conditions: Sequence[Mapping[str, Any]] = study.status.get("conditions") or ()
-    before = {c["type"]: c for c in conditions}
     result = []
     for kind, status, reason, message in (w for w in wanted if w):
-        old = before.get(kind)
+        old = study.condition(kind)
         if old is None and status == "False" and kind in ("Suspended", "Degraded"):
             continue  # not said before it has been true for once
         unchanged = old is not None and old["status"] == status
@@ -221,8 +239,11 @@ Said = tuple[str, str, str, str]
 
 
 def _template(study: Study) -> Said | None:
-    if study.spec is None or not study.template.checked:
+    if study.spec is None:
         return None
+    if not study.template.checked:  # what was said of an earlier spec stands until it is
+        old = study.condition("TemplateValid")
+        return (old["type"], old["status"], old["reason"], old["message"]) if old else None
     if study.template.problem:
         return ("TemplateValid", "False", "Refused", study.template.problem)
     return ("TemplateValid", "True", "DryRunSucceeded", "the API server takes Job and pod")
@@ -250,7 +271,7 @@ def _finished(kind: StudyPhase, phase: StudyPhase, end: Ending | None) -> Said:
 
 def _suspended(study: Study, phase: StudyPhase) -> Said:
     if phase is StudyPhase.SUSPENDED:
-        left = f"; {study.unfinished} runs under way" if study.unfinished else ""
+        left = f"; runs that may end: {study.under_way}" if study.under_way else ""
         return ("Suspended", "True", "Suspended", f"spec.suspend is true{left}")
     return ("Suspended", "False", "NotSuspended", "")
 

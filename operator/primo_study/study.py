@@ -1,4 +1,4 @@
-"""A study and its trials as known now, and which phase may follow which.
+"""A study and its trials as known now.
 
 A trial's record (its runs and observations) is what has been written to its object; the evidence
 beside it is what the cluster shows now and nobody has written down yet.
@@ -6,109 +6,19 @@ beside it is what the cluster shows now and nobody has written down yet.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from primo_optimizer import Observation, Trial
+from primo_study.phases import UNFINISHED, Reason, TrialPhase
 from primo_study.spec import StudySpec
 from primo_study.warm_start import Source
 
 
-class TrialPhase(StrEnum):
-    QUEUED = "Queued"  # a run is wanted; its pod does not run
-    RUNNING = "Running"
-    PAUSED = "Paused"  # observed below full fidelity; may be promoted
-    COMPLETED = "Completed"  # observed at full fidelity
-    FAILED = "Failed"
-    STOPPED = "Stopped"  # ended by the user or with the study
-
-
-class StudyPhase(StrEnum):
-    PENDING = "Pending"
-    INITIAL_DESIGN = "InitialDesign"
-    OPTIMIZING = "Optimizing"
-    SUSPENDED = "Suspended"
-    COMPLETED = "Completed"
-    FAILED = "Failed"
-
-
-UNFINISHED = frozenset({TrialPhase.QUEUED, TrialPhase.RUNNING})
-
-# A run may end before it is ever seen running. Running -> Queued: it was lost and is run again.
-TRIAL_TRANSITIONS: Mapping[TrialPhase, frozenset[TrialPhase]] = {
-    TrialPhase.QUEUED: frozenset(
-        {
-            TrialPhase.RUNNING,
-            TrialPhase.PAUSED,
-            TrialPhase.COMPLETED,
-            TrialPhase.FAILED,
-            TrialPhase.STOPPED,
-        }
-    ),
-    TrialPhase.RUNNING: frozenset(
-        {
-            TrialPhase.QUEUED,
-            TrialPhase.PAUSED,
-            TrialPhase.COMPLETED,
-            TrialPhase.FAILED,
-            TrialPhase.STOPPED,
-        }
-    ),
-    TrialPhase.PAUSED: frozenset({TrialPhase.QUEUED, TrialPhase.STOPPED}),
-    TrialPhase.COMPLETED: frozenset(),
-    TrialPhase.FAILED: frozenset(),
-    TrialPhase.STOPPED: frozenset(),
-}
-
-# Out of Completed and Failed leads only an edit of the spec, such as a raised budget.
-STUDY_TRANSITIONS: Mapping[StudyPhase, frozenset[StudyPhase]] = {
-    StudyPhase.PENDING: frozenset(StudyPhase) - {StudyPhase.PENDING},
-    StudyPhase.INITIAL_DESIGN: frozenset(
-        {
-            StudyPhase.OPTIMIZING,
-            StudyPhase.SUSPENDED,
-            StudyPhase.COMPLETED,
-            StudyPhase.FAILED,
-        }
-    ),
-    StudyPhase.OPTIMIZING: frozenset(
-        {StudyPhase.SUSPENDED, StudyPhase.COMPLETED, StudyPhase.FAILED}
-    ),
-    StudyPhase.SUSPENDED: frozenset(StudyPhase) - {StudyPhase.SUSPENDED},
-    StudyPhase.COMPLETED: frozenset(
-        {StudyPhase.INITIAL_DESIGN, StudyPhase.OPTIMIZING, StudyPhase.SUSPENDED, StudyPhase.FAILED}
-    ),
-    StudyPhase.FAILED: frozenset(
-        {
-            StudyPhase.PENDING,
-            StudyPhase.INITIAL_DESIGN,
-            StudyPhase.OPTIMIZING,
-            StudyPhase.SUSPENDED,
-            StudyPhase.COMPLETED,
-        }
-    ),
-}
-
-
-class Reason(StrEnum):
-    """How a run ended, in one word that stays the same from release to release."""
-
-    COMPLETED = "Completed"
-    DIVERGED = "Diverged"  # an objective is NaN or infinite
-    FAILED = "Failed"  # the training script ended with an error
-    OUT_OF_MEMORY = "OutOfMemory"
-    DEADLINE_EXCEEDED = "DeadlineExceeded"  # activeDeadlineSeconds
-    EVICTED = "Evicted"  # for the pod's own use of storage
-    LOST = "Lost"  # the cluster's doing: preemption, drain, node, a deleted pod or Job
-    START_FAILED = "StartFailed"  # it waited too long to start
-    METRICS_UNAVAILABLE = "MetricsUnavailable"
-    STOPPED = "Stopped"
-
-
-# Reasons that another attempt may cure and that are the script's own doing.
-APPLICATION_REASONS = frozenset(
-    {Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.EVICTED, Reason.METRICS_UNAVAILABLE}
-)
+def epoch(stamp: str) -> float:
+    """RFC 3339 text in seconds since the epoch."""
+    return datetime.fromisoformat(stamp).timestamp()
 
 
 class JobState(StrEnum):
@@ -127,6 +37,8 @@ class Run:
     Attributes:
         rung: 0 for the trial's first fidelity, 1 for the one it was promoted to, and so on.
         reason: how it ended; while it is open, what it waits for.
+        template: hash of the trial template it was made from; None if its Job was never seen.
+        gpus: that its pod holds while it runs.
     """
 
     job: str
@@ -138,10 +50,19 @@ class Run:
     finished_at: str | None = None
     reason: str | None = None
     message: str | None = None
+    template: str | None = None
+    gpus: float | None = None
 
     @property
     def open(self) -> bool:
         return self.finished_at is None
+
+    def gpu_hours(self, now: float) -> float:
+        """What it has used until now, or in all if it has ended."""
+        if not self.gpus or self.started_at is None:
+            return 0.0
+        end = epoch(self.finished_at) if self.finished_at else now
+        return self.gpus * max(end - epoch(self.started_at), 0.0) / 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +104,25 @@ class Evidence:
 
     Attributes:
         since: when its Job was created, in seconds since the epoch.
+        suspended: its Job is: it waits in a queue, or was sent back into it.
         lingering: a pod of an earlier run still exists; it may still write checkpoints.
+        template: hash of the trial template that its Job is made from.
+        gpus: that its pod holds.
+        started_at: when the first of its containers started, as its pod tells.
+        ended_at: when the last of them ended.
     """
 
     job: JobState = JobState.UNSEEN
     running: bool = False
+    suspended: bool = False
     waiting: Waiting | None = None
     outcome: Outcome | None = None
     since: float | None = None
     lingering: bool = False
+    template: str | None = None
+    gpus: float | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +139,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """A trial as its object holds it, and the evidence about its open run."""
+    """A trial as its object holds it, and the evidence about its open run.
+
+    Attributes:
+        stop: the user wants it to get no further runs, for this reason.
+        retry: the user wants another attempt; each word is one wish.
+        retried: the last such wish that was granted.
+    """
 
     number: int
     name: str
@@ -220,6 +157,9 @@ class TrialRecord:
     message: str | None = None
     explanation: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence = Evidence()
+    stop: str | None = None
+    retry: str | None = None
+    retried: str | None = None
 
     @property
     def run(self) -> Run:
@@ -229,6 +169,13 @@ class TrialRecord:
     @property
     def unfinished(self) -> bool:
         return self.phase in UNFINISHED
+
+    @property
+    def to_retry(self) -> bool:
+        """It has ended without a result, and the user wants another attempt."""
+        ended = self.phase in (TrialPhase.FAILED, TrialPhase.STOPPED)
+        without = ended and self.run.reason != Reason.COMPLETED and self.stop is None
+        return without and self.retry is not None and self.retry != self.retried
 
     @property
     def feasible(self) -> bool:
@@ -263,6 +210,36 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A trial that a user has made by hand, and that has no number yet.
+
+    Attributes:
+        configuration: as she wrote it.
+        said: phase, reason and message, as written last.
+        refusal: why the API server did not let us give it its number.
+    """
+
+    name: str
+    configuration: Mapping[str, Any]
+    fidelity: float | None = None
+    said: tuple[str | None, str | None, str | None] = (None, None, None)
+    refusal: Waiting | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """The Job of a run whose end has been recorded.
+
+    Attributes:
+        ttl_s: after so many seconds it is deleted; None: it stays.
+    """
+
+    name: str
+    completed: bool
+    ttl_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """What the API server said of the trial template when asked by dry-run.
 
@@ -286,10 +263,13 @@ class Study:
         created_at: seconds since the epoch, by the API server's clock.
         status: as last written; what it holds may be older than the trials.
         leftovers: names of Jobs of this study that are no open run of a trial.
-        asked_in_vain: the optimizer has nothing to start for exactly these trials.
+        requests: trials of the user's own that have no number yet, the oldest first.
+        ended_jobs: Jobs of recorded runs that still exist.
+        asked_in_vain: the optimizer has nothing to start for exactly this spec and these trials.
         degraded: why the latest suggestions are not the algorithm's own; empty if they are.
         sources: what the studies that it is warm started from have observed.
         deleting: its deletion has begun.
+        used_numbers: trial numbers below this were seen in use, though no trial may have them now.
     """
 
     namespace: str
@@ -303,21 +283,56 @@ class Study:
     status: Mapping[str, Any] = field(default_factory=dict)
     template: Template = Template()
     leftovers: tuple[str, ...] = ()
+    requests: tuple[Request, ...] = ()
+    ended_jobs: tuple[EndedJob, ...] = ()
     asked_in_vain: bool = False
     degraded: str = ""
     sources: tuple[Source, ...] = ()
     deleting: bool = False
+    used_numbers: int = 0
+
+    def condition(self, kind: str) -> Mapping[str, Any] | None:
+        """As last written."""
+        conditions: Sequence[Mapping[str, Any]] = self.status.get("conditions") or ()
+        return next((c for c in conditions if c["type"] == kind), None)
 
     @property
     def next_number(self) -> int:
         """The lowest number a new trial may get: also those of deleted trials are used up."""
         known = max((trial.number + 1 for trial in self.trials), default=0)
-        return max(known, self.status.get("nextTrial") or 0)
+        return max(known, self.used_numbers, self.status.get("nextTrial") or 0)
 
     @property
     def unfinished(self) -> int:
         """Runs that hold a slot: queued ones too."""
         return sum(trial.unfinished for trial in self.trials)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing runs or waits to run, and nobody has asked for another attempt."""
+        return not any(trial.unfinished or trial.to_retry for trial in self.trials)
+
+    @property
+    def under_way(self) -> int:
+        """Runs that have a Job, or are about to: those of a suspended study may have none."""
+        return sum(trial.unfinished and trial.run.open for trial in self.trials)
+
+    @property
+    def suspended_since(self) -> float | None:
+        """When its phase became Suspended, in seconds since the epoch; None if it is not."""
+        said = self.condition("Suspended")
+        holds = said is not None and said["status"] == "True"
+        return epoch(said["lastTransitionTime"]) if said and holds else None
+
+    def suspended_s(self, now: float) -> float:
+        """For how long it has been suspended since its creation, as its status tells."""
+        before = float(self.status.get("suspendedSeconds") or 0)
+        since = self.suspended_since
+        return before + (max(now - since, 0.0) if since is not None else 0.0)
+
+    def active_s(self, now: float) -> float:
+        """Time since its creation, without the time for which it was suspended."""
+        return now - self.created_at - self.suspended_s(now)
 
     @property
     def full_fidelity(self) -> float | None:
@@ -350,5 +365,17 @@ class Study:
                 spent += 1.0
             else:
                 spent += sum((to or full) - (since or 0.0) for _, to, since in reached) / full
-        used = self.status.get("budgetUsed") or {}
-        return max(round(spent, 6), float(used.get("fullEvaluations") or 0.0))
+        return max(round(spent, 6), self._written("fullEvaluations"))
+
+    def gpu_hours(self, now: float | None = None) -> float:
+        """What runs have used that have ended; with `now` also what those under way have.
+
+        Never less than was once written, even if trials have been deleted since.
+        """
+        runs = [run for trial in self.trials for run in trial.runs if run.gpus]
+        ended = sum(run.gpu_hours(0.0) for run in runs if not run.open)
+        used = max(round(ended, 6), self._written("gpuHours"))
+        return used + sum(run.gpu_hours(now) for run in runs if run.open and now is not None)
+
+    def _written(self, budget: str) -> float:
+        return float((self.status.get("budgetUsed") or {}).get(budget) or 0.0)

@@ -31,8 +31,19 @@ def non_dominated(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
         lost: NDArray[np.bool_] = np.any(dominates, axis=0)
         return ~lost & comparable
     mask = np.zeros(len(losses), dtype=np.bool_)
-    mask[_undominated(losses, np.flatnonzero(comparable))] = True
+    if losses.shape[1] == 2:
+        mask[comparable] = _sweep(losses[comparable])
+    else:
+        mask[_undominated(losses, np.flatnonzero(comparable))] = True
     return mask
+
+
+def _sweep(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Of two losses, by a sort: a large front costs no more than a small one."""
+    rows, group = np.unique(losses, axis=0, return_inverse=True)
+    front: NDArray[np.bool_] = np.arange(len(rows)) == 0
+    front[1:] = rows[1:, 1] < np.minimum.accumulate(rows[:, 1])[:-1]
+    return front[group.reshape(-1)]
 
 
 def _undominated(losses: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.int64]:

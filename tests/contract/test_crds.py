@@ -121,7 +121,6 @@ Patch = dict[str, Any]
         ({"constraints": None}, "constraints"),
         ({"algorithm": {"settings": {"epsilon": 0.5}}}, "algorithm"),
         ({"checkpoints": None}, "checkpoints"),
-        ({"trialTemplate": {"spec": {"activeDeadlineSeconds": 60}}}, "trialTemplate"),
     ],
 )
 def test_what_is_searched_and_how_is_immutable(kube: Kube, patch: Patch, field: str) -> None:
@@ -129,6 +128,18 @@ def test_what_is_searched_and_how_is_immutable(kube: Kube, patch: Patch, field: 
     code, body = kube("PATCH", path, {"spec": patch}, kind="merge-patch+json")
     assert code == 422
     assert f"spec.{field}: Forbidden: {field} is immutable" in body["message"]
+
+
+def test_the_template_changes_while_the_study_is_suspended_alone(kube: Kube) -> None:
+    path = _everything(kube)
+    patch = {"spec": {"trialTemplate": {"spec": {"activeDeadlineSeconds": 60}}}}
+    code, body = kube("PATCH", path, patch, kind="merge-patch+json")
+    assert code == 422
+    words = "spec.trialTemplate: Forbidden: trialTemplate may only change while the study is"
+    assert words in body["message"]
+    kube("PATCH", path, {"spec": {"suspend": True}}, kind="merge-patch+json")
+    code, body = kube("PATCH", path, patch, kind="merge-patch+json")
+    assert code == 200, body["message"]
 
 
 def test_priors_may_be_added_and_nothing_else(kube: Kube) -> None:

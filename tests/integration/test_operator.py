@@ -238,7 +238,7 @@ def test_our_own_rules_for_a_template_name_the_field(kube: Kube, operator: Opera
     pod["containers"][0]["args"] = ["--x=$(PRIMO_PARAM_Y)"]
     kube.apply(given, "default")
     failed = condition(ended(kube, "typo"), "Failed")
-    assert failed["reason"] == "InvalidSpec"
+    assert failed["reason"] == "InvalidTemplate"
     assert "PRIMO_PARAM_Y" in failed["message"]
     assert "args[0]" in failed["message"]
 
@@ -281,3 +281,100 @@ def _processes(word: str) -> list[str]:
         if f"python {word}" in line or f"/{word}" in line.split(" ")[1:2]:
             found.append(line)
     return found
+
+
+SLOW = [
+    {"name": "mode", "categorical": {"choices": ["good", "slow"]}},
+    {"name": "x", "float": {"min": 0, "max": 1}},
+]
+
+
+def own_trial(name: str, of: str, **parameters: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "primo.dev/v1alpha1",
+        "kind": "PriMOTrial",
+        "metadata": {"name": name},
+        "spec": {"study": of, "parameters": parameters},
+    }
+
+
+def reason(kube: Kube, trial: str) -> tuple[str | None, str | None]:
+    found = kube.get("PriMOTrial", trial, "default") or {}
+    status = found.get("status") or {}
+    return status.get("phase"), status.get("reason")
+
+
+def test_a_user_steers_a_study(kube: Kube, operator: Operator, local_cluster: LocalCluster) -> None:
+    """Trials of her own, stop, retry, suspend, a new template and more budget, by kubectl alone."""
+    config = local_cluster.kubeconfig
+    kube.apply(own_trial("slow-one", "steered", mode="slow", x=0.5), "default")
+    kube.apply(own_trial("wrong-one", "steered", mode="slow", x=7), "default")
+    fields = {"parallelism": 1, "budget": {"trials": 1}, "retention": {"jobs": "None"}}
+    given = study("steered", parameters=SLOW, **fields)
+    kube.apply(given, "default")
+    eventually(lambda: reason(kube, "slow-one")[0] == "Running", "her own trial runs")
+    eventually(lambda: reason(kube, "wrong-one") == ("Failed", "InvalidTrial"), "a bad one says so")
+    operator.kill()
+    operator.restart()
+
+    kubectl(config, "annotate", "primotrial", "slow-one", "primo.dev/stop=too slow")
+    eventually(lambda: reason(kube, "slow-one") == ("Stopped", "Stopped"), "it is stopped")
+    found = ended(kube, "steered")
+    assert found["status"]["trials"]["stopped"] == 1
+    eventually(lambda: not _processes("trial.py"), "its process has ended")
+
+    def patch(**spec: Any) -> None:
+        kubectl(config, "patch", "primostudy", "steered", "--type=merge", "-p", _json(spec))
+
+    patch(suspend=True, budget={"trials": 2})
+    kubectl(config, "wait", "--for=condition=Suspended", "primostudy/steered", "--timeout=60s")
+    container = given["spec"]["trialTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    container["env"] = [{"name": "MODE", "value": "good"}]
+    patch(trialTemplate=given["spec"]["trialTemplate"])
+    annotations = ["primo.dev/stop-", "primo.dev/retry=1"]
+    kubectl(config, "annotate", "primotrial", "slow-one", *annotations)
+    patch(suspend=False)
+    kubectl(config, "wait", "--for=condition=Completed", "primostudy/steered", "--timeout=90s")
+    own = kube.get("PriMOTrial", "slow-one", "default")
+    assert own
+    assert own["status"]["phase"] == "Completed"
+    first, second = own["status"]["runs"]
+    assert first["template"] != second["template"]
+    assert own["spec"]["number"] == 0
+    eventually(lambda: not jobs(local_cluster, "steered"), "no Job is kept")
+    assert own["spec"]["suggestion"] == {"origin": "User"}
+    kubectl(config, "delete", "primostudy", "steered", "--timeout=60s")
+    eventually(lambda: kube.get("PriMOTrial", "slow-one", "default") is None, "it goes too")
+    kubectl(config, "delete", "primotrial", "wrong-one", "--timeout=60s")
+
+
+def _json(spec: dict[str, Any]) -> str:
+    return json.dumps({"spec": spec})
+
+
+def test_a_run_that_waits_says_for_what_and_is_taken_back_when_the_study_is_suspended(
+    kube: Kube, operator: Operator, local_cluster: LocalCluster
+) -> None:
+    given = study("waiting", budget={"trials": 1})
+    pod = given["spec"]["trialTemplate"]["spec"]["template"]["spec"]
+    pod["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 99}}
+    kube.apply(given, "default")
+
+    def states() -> list[tuple[str | None, str | None]]:
+        trials = kube.trials("waiting", "default")
+        return [reason(kube, trial["metadata"]["name"]) for trial in trials]
+
+    eventually(
+        lambda: states() == [("Queued", "Unschedulable")], "it says that no node has so many"
+    )
+    patch = ["patch", "primostudy", "waiting", "--type=merge", "-p"]
+    kubectl(local_cluster.kubeconfig, *patch, _json({"suspend": True}))
+    eventually(lambda: states() == [("Queued", "Suspended")], "it is taken back")
+    eventually(lambda: not jobs(local_cluster, "waiting"), "its Job is gone")
+    pod["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 1}}
+    template = given["spec"]["trialTemplate"]
+    kubectl(local_cluster.kubeconfig, *patch, _json({"trialTemplate": template, "suspend": False}))
+    found = ended(kube, "waiting")
+    assert found["status"]["trials"]["completed"] == 1
+    (trial,) = kube.trials("waiting", "default")
+    assert [run["reason"] for run in trial["status"]["runs"]] == ["Suspended", "Completed"]

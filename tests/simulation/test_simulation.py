@@ -4,7 +4,9 @@ import os
 
 import pytest
 
-from support.simulation import Scenario, World
+from primo_operator.mirror import Kind
+from support.scenario import Scenario
+from support.simulation import World
 
 SEEDS = range(int(os.environ.get("PRIMO_SEEDS", "300")))
 FAULTS = ("crash-before", "crash-after", "lose", "refuse")
@@ -13,6 +15,10 @@ SMALL = {
     "one run": Scenario(trials=1, parallelism=1, rungs=1),
     "two rungs": Scenario(trials=3, parallelism=2, rungs=2),
     "a failing trial": Scenario(trials=3, parallelism=3, rungs=1, fails=1),
+    "suspended on its way": Scenario(trials=2, parallelism=2, rungs=2, suspend_at_s=4.0),
+    "one of the user's own": Scenario(trials=2, parallelism=2, rungs=1, own_trials=1),
+    "in a queue": Scenario(trials=1, parallelism=1, rungs=2, preempt=0.5),
+    "no Job is kept": Scenario(trials=1, parallelism=1, rungs=2, retention="None"),
 }
 
 
@@ -33,6 +39,13 @@ def test_the_invariants_hold_under_drawn_faults(block: int) -> None:
         assert world.result()[1] in ("Completed", "Failed")
 
 
+def test_a_study_deleted_at_any_moment_leaves_nothing() -> None:
+    for seed in range(15):
+        world = World(Scenario.drawn(seed), seed)
+        world.advance(float(world.rng.uniform(0, 60)))
+        world.delete_study()
+
+
 def test_a_seed_replays_to_the_letter() -> None:
     for seed in range(0, 300, 30):
         first, second = (simulate(Scenario.drawn(seed), seed) for _ in range(2))
@@ -51,11 +64,29 @@ def test_the_result_does_not_depend_on_where_a_fault_strikes(
         assert world.result() == smooth.result(), f"{fault} at call {call}"
 
 
+def test_a_job_that_its_queue_takes_back_costs_no_attempt_and_fails_nothing() -> None:
+    again = 0
+    for seed in range(10):
+        world = simulate(Scenario(trials=4, parallelism=2, rungs=2, preempt=0.5), seed)
+        again += world.preempted
+        for trial in world.api.objects[Kind.TRIAL].values():
+            assert {r["attempt"] for r in trial["status"]["runs"]} == {0}
+            assert {r["reason"] for r in trial["status"]["runs"]} == {"Completed"}
+    assert again > 10
+
+
 @pytest.mark.parametrize("scenario", SMALL.values(), ids=SMALL)
 def test_a_smooth_run_writes_little(scenario: Scenario) -> None:
-    """Each run: its Job, its start, its end; each trial: its object. The study: a few a run."""
+    """Each run: its Job, its start, its end; each trial: its object. The study: a few a run.
+
+    In a queue each run says once more that it waits, and is started anew when it was preempted.
+    """
     world = simulate(scenario, 0)
     runs = world.writes["create job"]
-    assert world.writes["create trial"] == scenario.trials
-    assert world.writes["patch trial"] <= 2 * runs + scenario.trials
-    assert world.writes["patch study"] <= 3 * runs + 4
+    assert world.writes["create trial"] == scenario.trials - scenario.own_trials
+    assert world.writes["adopt trial"] == scenario.own_trials
+    queued = runs if scenario.preempt else 0
+    again = 2 * world.preempted
+    assert world.writes["patch trial"] <= 2 * runs + scenario.trials + queued + again
+    assert world.writes["patch study"] <= 3 * runs + 4 + again
+    assert world.writes["patch job"] == (runs if scenario.retention else 0)

@@ -3,17 +3,9 @@
 from typing import Any
 
 from primo_operator import names
+from primo_study.phases import TrialPhase
 from primo_study.spec import StudySpec, parse
-from primo_study.study import (
-    Evidence,
-    JobState,
-    Run,
-    Seen,
-    Study,
-    Template,
-    TrialPhase,
-    TrialRecord,
-)
+from primo_study.study import Evidence, JobState, Run, Seen, Study, Template, TrialRecord
 
 CREATED = 1_800_000_000.0
 

@@ -69,7 +69,7 @@ def test_unknown_fields_and_wrong_values_are_told_together(checker: Checker) -> 
 
 def test_a_mistake_in_the_template_is_the_operators_to_tell(checker: Checker) -> None:
     (finding,) = checker.check(templated({}, {"backoffLimit": 3}))
-    assert finding.says is Says.INVALID_SPEC
+    assert finding.says is Says.INVALID_TEMPLATE
     assert finding.field == "spec.trialTemplate.spec.backoffLimit"
 
 

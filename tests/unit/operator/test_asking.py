@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from primo_operator.asking import WorkerSuggester
-from primo_operator.reconcile import Answer
+from primo_operator.ports import Answer
 from primo_optimizer import Observation, SpaceExhaustedError, Trial
-from primo_study.study import Study, TrialPhase
+from primo_study.phases import TrialPhase
+from primo_study.study import Study
 from primo_study.warm_start import Source
 from support.builders import ended, run, seen, spec, study, trial
 

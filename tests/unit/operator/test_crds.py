@@ -208,7 +208,7 @@ def test_an_invalid_manifest_breaks_the_rule_it_names(invalid: Example, message:
 
 
 def test_every_rule_about_a_new_object_has_an_invalid_manifest() -> None:
-    transitions = ("immutable", "only be raised", "only be added")
+    transitions = ("immutable", "only be raised", "only be added", "is suspended")
     assert {m for m in MESSAGES if not m.endswith(transitions)} == {m for _, m in BREAKING}
 
 
@@ -228,11 +228,28 @@ Edit = Callable[[dict[str, Any]], Any]
         pytest.param(lambda s: s["algorithm"]["settings"].clear(), "algorithm", id="settings"),
         pytest.param(lambda s: s["checkpoints"].update(claimName="x"), "checkpoints", id="claim"),
         pytest.param(lambda s: s.update(reports={"tensorboard": "/x"}), "reports", id="reports"),
-        pytest.param(lambda s: s["trialTemplate"]["spec"].clear(), "trialTemplate", id="template"),
     ],
 )
 def test_what_is_searched_and_how_cannot_change(edit: Edit, message: str) -> None:
     assert _edited(edit) == [f"{message} is immutable"]
+
+
+def new_image(spec: dict[str, Any]) -> None:
+    pod = spec["trialTemplate"]["spec"]["template"]["spec"]
+    pod["containers"][0]["image"] = "registry.example/train:2"
+
+
+@pytest.mark.parametrize("suspended", [True, False, None])
+def test_the_template_changes_while_the_study_is_suspended_alone(suspended: bool | None) -> None:
+    old = copy.deepcopy(example("everything").manifest)
+    old["spec"]["suspend"] = suspended
+    if suspended is None:
+        del old["spec"]["suspend"]
+    new = copy.deepcopy(old)
+    new_image(new["spec"])
+    new["spec"]["suspend"] = False  # to go on with it at once is one edit
+    refused = ["trialTemplate may only change while the study is suspended"]
+    assert broken_rules(schema(STUDY), new, old=old) == ([] if suspended else refused)
 
 
 ADDED = {"objective": "throughput", "parameters": [{"name": "lr", "center": 0.01}]}
@@ -269,6 +286,7 @@ def test_priors_may_be_added() -> None:
         pytest.param(lambda b: b.update(trials=99), "trials", id="trials"),
         pytest.param(lambda b: b.update(fullEvaluations=1), "fullEvaluations", id="evaluations"),
         pytest.param(lambda b: b.update(duration="359m"), "duration", id="duration"),
+        pytest.param(lambda b: b.update(gpuHours=19.5), "gpuHours", id="GPU-hours"),
     ],
 )
 def test_a_budget_is_not_lowered(edit: Edit, message: str) -> None:
@@ -298,6 +316,12 @@ def _edited(edit: Edit) -> list[str]:
     new = copy.deepcopy(old)
     edit(new["spec"])
     return broken_rules(schema(STUDY), new, old=old)
+
+
+def test_a_trial_of_ones_own_may_change_until_it_has_its_number() -> None:
+    old = {"spec": {"study": "digits", "parameters": {"lr": 7}}}
+    new = {"spec": {"study": "digits", "parameters": {"lr": 0.1}, "number": 3, "fidelity": 9}}
+    assert broken_rules(schema(TRIAL), new, old=old) == []
 
 
 @pytest.mark.parametrize(

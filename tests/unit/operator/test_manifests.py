@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 
 from primo_operator import names
-from primo_operator.manifests import job, message_limit, probe_job, probe_pod, trial_object
+from primo_operator.manifests import (
+    adoption,
+    job,
+    message_limit,
+    probe_job,
+    probe_pod,
+    trial_object,
+)
 from primo_operator.settings import Settings
 from primo_optimizer import Suggestion
-from primo_study.study import TrialPhase
+from primo_study.phases import TrialPhase
 from support.builders import run, spec, study, trial
 
 CHECKPOINTS = {"claimName": "ckpt", "mountPath": "/checkpoints"}
@@ -49,6 +56,46 @@ def test_one_attempt_is_one_job_with_one_pod() -> None:
     }
     assert found["spec"]["template"]["spec"]["restartPolicy"] == "Never"
     assert "ttlSecondsAfterFinished" not in found["spec"]
+
+
+def test_queue_and_priority_reach_job_and_pod() -> None:
+    labels = {"kueue.x-k8s.io/queue-name": "gpu", "kueue.x-k8s.io/priority-class": "low"}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "template": {
+                "spec": {"containers": [{"name": "c", "image": "i"}], "priorityClassName": "batch"}
+            }
+        },
+    }
+    found = job(study(spec=spec(trialTemplate=template)), trial(0), "u", Settings())
+    assert labels.items() <= found["metadata"]["labels"].items()
+    assert found["spec"]["template"]["spec"]["priorityClassName"] == "batch"
+    assert "suspend" not in found["spec"], "the queue's own admission decides"
+
+
+def test_a_job_tells_which_template_it_is_made_of() -> None:
+    one, two = made(), made(container={"image": "other"})
+    hashes = [found["metadata"]["labels"][names.TEMPLATE_LABEL] for found in (one, two)]
+    assert hashes[0] != hashes[1]
+    assert one["spec"]["template"]["metadata"]["labels"][names.TEMPLATE_LABEL] == hashes[0]
+
+
+def test_a_trial_of_the_users_keeps_its_owners_and_has_one_controller() -> None:
+    owner = {"kind": "Application", "uid": "their-own", "controller": True}
+    theirs = {"metadata": {"ownerReferences": [owner]}}
+    patch = adoption(study(), theirs, 7, 9.0)
+    first, ours = patch["metadata"]["ownerReferences"]
+    assert first == owner
+    assert (ours["kind"], ours["uid"], ours["controller"]) == (
+        "PriMOStudy",
+        study().uid,
+        False,
+    )
+    assert patch["metadata"]["labels"][names.TRIAL_LABEL] == "7"
+    assert patch["spec"] == {"number": 7, "fidelity": 9.0, "suggestion": {"origin": "User"}}
+    (alone,) = adoption(study(), {"metadata": {}}, 7, None)["metadata"]["ownerReferences"]
+    assert alone["controller"] is True
 
 
 def test_the_sidecar_keeps_room_for_objectives_and_constraints() -> None:

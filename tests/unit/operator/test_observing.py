@@ -9,7 +9,8 @@ from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.observe import observe
 from primo_optimizer import Suggestion
 from primo_study import record
-from primo_study.study import Study, TrialPhase, TrialRecord
+from primo_study.phases import TrialPhase
+from primo_study.study import Study, TrialRecord
 from support.builders import ended, seen, spec_dict, study, trial
 
 KEY = Key("team", "digits")

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from primo_operator.pods import outcome, waiting
+from primo_operator.pods import outcome, times, waiting
 from primo_report.wire import Reduced, Rejection, Summary, format_summary
-from primo_study.study import Reason
+from primo_study.phases import Reason
 from support.builders import condition, pod, run, spec, waiting_pod
 
 NAN = float("nan")
@@ -233,3 +233,15 @@ def test_no_free_gpu_is_waited_for() -> None:
     why = waiting(found)
     assert why
     assert (why.reason, why.endless) == ("Unschedulable", False)
+
+
+def test_a_pod_tells_when_it_started_and_ended() -> None:
+    early, late = "2027-01-15T08:00:00Z", "2027-01-15T09:00:00Z"
+    found = pod(0, startedAt=early)
+    assert times(found) == (early, early)
+    second = {"name": "b", "state": {"running": {"startedAt": late}}}
+    found["status"]["containerStatuses"].append(second)
+    assert times(found) == (early, None)
+    second["state"] = {"terminated": {"exitCode": 0, "startedAt": late, "finishedAt": late}}
+    assert times(found) == (early, late)
+    assert times(waiting_pod("ErrImagePull")) == (None, None)

@@ -11,7 +11,8 @@ from primo_operator.cluster import Cluster, Listing, Object, RefusedError
 from primo_operator.sources import read_sources
 from primo_optimizer import Suggestion
 from primo_study import record
-from primo_study.study import Study, TrialPhase, TrialRecord
+from primo_study.phases import TrialPhase
+from primo_study.study import Study, TrialRecord
 from primo_study.warm_start import Source
 from support.builders import ended, seen, spec, spec_dict, study, trial
 

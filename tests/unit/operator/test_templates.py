@@ -7,6 +7,7 @@ import pytest
 
 from primo_operator.templates import template_mistakes
 from primo_study.spec import parse
+from support.builders import spec
 from support.examples import INVALID, VALID, Example, example
 
 POD = "spec.trialTemplate.spec.template.spec"
@@ -286,3 +287,9 @@ def test_other_wrong_types_are_left_to_the_dry_run(job: dict[str, Any]) -> None:
     before = copy.deepcopy(job)
     assert mistakes(job) == []
     assert job == before
+
+
+def test_gpu_hours_need_a_template_that_holds_a_gpu() -> None:
+    given = spec(budget={"gpuHours": 12})
+    (line,) = template_mistakes(given)
+    assert line.startswith("spec.budget.gpuHours: 12 could not be spent: no container")

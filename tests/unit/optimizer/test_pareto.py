@@ -17,6 +17,7 @@ from primo_optimizer.pareto import (
     non_dominated,
     reference_point,
 )
+from support.counting import calls
 
 Rows = list[tuple[float, ...]]
 NAN = float("nan")
@@ -41,6 +42,20 @@ def losses(draw: st.DrawFn, max_m: int = 5, max_n: int = 12) -> np.ndarray:
 )
 def test_non_dominated(rows: Rows, front: list[bool]) -> None:
     assert non_dominated(np.array(rows, dtype=float)).tolist() == front
+
+
+def test_two_losses_with_every_row_on_the_front_take_no_n_squared_work() -> None:
+    def work(n: int) -> int:
+        error = np.linspace(0, 1, n)
+        rows = np.stack([error, 1 - error], axis=1)
+        return calls(lambda: non_dominated(rows))
+
+    work(100)  # numpy imports some of its parts when they are first used
+    assert work(10_000) == work(100)
+
+
+def test_two_losses_of_which_all_rows_hold_nan() -> None:
+    assert not non_dominated(np.full((2 * PAIRWISE, 2), NAN)).any()
 
 
 @pytest.mark.parametrize("distinct", [3, 20, 1000])

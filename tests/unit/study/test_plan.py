@@ -5,30 +5,37 @@ from typing import Any
 
 import pytest
 
+from primo_operator.memory import Memory, fingerprint
+from primo_study.ending import ending
+from primo_study.phases import Reason, TrialPhase
 from primo_study.plan import (
     START_DEADLINE_S,
     Action,
     Ask,
     CheckTemplate,
+    Expire,
     Launch,
     Look,
+    NoteQueuedAgain,
     NoteStarted,
     NoteWaiting,
     Record,
     RemoveJob,
     Retry,
+    RetryAsked,
     Stop,
+    Suspend,
     decide,
-    ending,
 )
 from primo_study.study import (
+    EndedJob,
     Evidence,
     JobState,
     Outcome,
-    Reason,
+    Run,
     Study,
     Template,
-    TrialPhase,
+    TrialRecord,
     Waiting,
 )
 from support.builders import CREATED, ended, run, seen, spec, study, trial
@@ -122,6 +129,32 @@ def test_decide(found: Study, expected: list[type[Action]]) -> None:
     assert kinds(found) == expected
 
 
+IN_QUEUE = Waiting("Suspended", "it waits in a queue", endless=False)
+
+
+@pytest.mark.parametrize(
+    ("phase", "evidence", "expected"),
+    [
+        pytest.param(PHASE.QUEUED, there(), [NoteWaiting], id="it waits in its queue"),
+        pytest.param(
+            PHASE.RUNNING, there(), [NoteQueuedAgain], id="it was preempted: queued again"
+        ),
+        pytest.param(
+            PHASE.RUNNING,
+            there(outcome=Outcome(Reason.COMPLETED)),
+            [Record],
+            id="its result came before",
+        ),
+    ],
+)
+def test_a_job_in_a_queue_fails_nothing(
+    phase: TrialPhase, evidence: Evidence, expected: list[type[Action]]
+) -> None:
+    queued = replace(evidence, suspended=True, waiting=IN_QUEUE)
+    found = study(trial(0, phase, evidence=queued), trial(1))
+    assert kinds(found, CREATED + 100 * START_DEADLINE_S) == expected
+
+
 @pytest.mark.parametrize(
     ("waiting", "expected"),
     [
@@ -132,6 +165,138 @@ def test_decide(found: Study, expected: list[type[Action]]) -> None:
 def test_a_run_that_does_not_start(waiting: Waiting, expected: list[type[Action]]) -> None:
     found = study(trial(0, evidence=there(waiting=waiting)), trial(1))
     assert kinds(found, CREATED + START_DEADLINE_S) == expected
+
+
+SUSPENDED = spec(suspend=True)
+TAKEN_BACK = ended(reason="Suspended")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(trial(0), [Suspend], id="a queued run is taken back"),
+        pytest.param(
+            trial(0, evidence=there(waiting=NO_GPU)), [Suspend], id="whatever it waits for"
+        ),
+        pytest.param(
+            trial(0, job=JobState.UNMADE), [Suspend], id="and one whose Job has not been made"
+        ),
+        pytest.param(
+            trial(0, job=JobState.UNSEEN), [Look], id="one that may run is looked at first"
+        ),
+        pytest.param(
+            trial(0, evidence=there(running=True)), [NoteStarted], id="one that runs may end"
+        ),
+        pytest.param(trial(0, PHASE.RUNNING), [], id="seen or not"),
+        pytest.param(
+            trial(0, PHASE.RUNNING, evidence=there(outcome=OOPS)), [Record], id="its end counts"
+        ),
+        pytest.param(trial(0, PHASE.QUEUED, TAKEN_BACK), [], id="nothing is started"),
+        pytest.param(
+            trial(0, PHASE.QUEUED, ended(reason="Lost")), [], id="a lost run waits with the study"
+        ),
+    ],
+)
+def test_a_suspended_study(found: TrialRecord, expected: list[type[Action]]) -> None:
+    assert kinds(study(found, spec=SUSPENDED)) == expected
+
+
+def test_what_was_taken_back_runs_when_the_study_goes_on() -> None:
+    assert kinds(study(trial(0, PHASE.QUEUED, TAKEN_BACK), trial(1))) == [Retry]
+
+
+def suspended_since(since: str, seconds: int = 0) -> dict[str, Any]:
+    condition = {"type": "Suspended", "status": "True", "lastTransitionTime": since}
+    return {"phase": "Suspended", "conditions": [condition], "suspendedSeconds": seconds}
+
+
+@pytest.mark.parametrize(
+    ("status", "now", "over"),
+    [
+        pytest.param({}, CREATED + 60, True, id="the time is over"),
+        pytest.param(
+            {"suspendedSeconds": 30}, CREATED + 60, False, id="it was suspended for half of it"
+        ),
+        pytest.param({"suspendedSeconds": 30}, CREATED + 90, True, id="and then is over too"),
+        pytest.param(
+            suspended_since("2027-01-15T08:00:30Z"), CREATED + 9999, False, id="time stands still"
+        ),
+        pytest.param(
+            suspended_since("2027-01-15T08:02:00Z", 30),
+            CREATED + 120,
+            True,
+            id="it was over before",
+        ),
+    ],
+)
+def test_the_time_budget_does_not_count_suspension(
+    status: dict[str, Any], now: float, over: bool
+) -> None:
+    found = study(spec=spec(budget={"duration": "1m"}), status=status)
+    assert (ending(found, now) is not None) == over
+
+
+BAD = ended(reason="Failed")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(trial(0, PHASE.FAILED, BAD), [], id="nothing is asked"),
+        pytest.param(trial(0, PHASE.FAILED, BAD, retry="1"), [RetryAsked], id="a failed one"),
+        pytest.param(trial(0, PHASE.STOPPED, BAD, retry="1"), [RetryAsked], id="a stopped one"),
+        pytest.param(trial(0, PHASE.FAILED, BAD, retry="1", retried="1"), [], id="once"),
+        pytest.param(
+            trial(0, PHASE.FAILED, BAD, retry="2", retried="1"), [RetryAsked], id="and once more"
+        ),
+        pytest.param(trial(0, PHASE.RUNNING, retry="1"), [], id="one that runs goes on"),
+        pytest.param(trial(0, PHASE.COMPLETED, ended(2), retry="1"), [], id="a result stands"),
+        pytest.param(
+            trial(0, PHASE.STOPPED, ended(), retry="1"), [], id="also that of a lower rung"
+        ),
+        pytest.param(
+            trial(0, PHASE.FAILED, BAD, retry="1", evidence=Evidence(lingering=True)),
+            [],
+            id="not while an earlier pod may write",
+        ),
+        pytest.param(trial(0, PHASE.RUNNING, stop="slow"), [Stop], id="one that runs is stopped"),
+        pytest.param(trial(0, stop="slow"), [Stop], id="a queued one"),
+        pytest.param(trial(0, PHASE.PAUSED, ended(), stop="slow"), [Stop], id="a paused one"),
+        pytest.param(
+            trial(0, PHASE.QUEUED, ended(reason="Lost"), stop="slow"), [Stop], id="a lost one"
+        ),
+        pytest.param(
+            trial(0, PHASE.RUNNING, stop="slow", evidence=there(outcome=OOPS)),
+            [Record],
+            id="what it has come to counts",
+        ),
+        pytest.param(trial(0, PHASE.STOPPED, BAD, stop="slow", retry="1"), [], id="stop wins"),
+    ],
+)
+def test_what_a_user_asks_of_a_trial(found: TrialRecord, expected: list[type[Action]]) -> None:
+    others = (trial(1, PHASE.PAUSED, ended()),) if found.unfinished else (trial(1),)
+    full = spec(parallelism=2, budget={"trials": 2}, fidelity=None)
+    assert kinds(study(found, *others, spec=full)) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({"parallelism": 1}, [], id="it waits for a slot"),
+        pytest.param({"suspend": True}, [Suspend], id="while suspended"),
+        pytest.param({"budget": {"duration": "1s"}}, [], id="in a study that ends"),
+        pytest.param({}, [RetryAsked], id="and comes before new trials"),
+    ],
+)
+def test_a_retry_takes_a_slot(fields: dict[str, Any], expected: list[type[Action]]) -> None:
+    found = study(trial(0, PHASE.FAILED, BAD, retry="1"), trial(1), spec=spec(**fields))
+    assert kinds(found) == expected
+
+
+def test_a_study_does_not_end_over_a_wish_for_a_retry() -> None:
+    budget = spec(budget={"trials": 1}, fidelity=None)
+    assert ending(study(trial(0, PHASE.FAILED, BAD), spec=budget), NOW)
+    assert ending(study(trial(0, PHASE.FAILED, BAD, retry="1"), spec=budget), NOW) is None
 
 
 def test_the_deadline_wakes_us() -> None:
@@ -153,7 +318,16 @@ def test_the_ask_respects_slots_and_budget(done: int, expected: Ask) -> None:
 
 
 FAILED = [trial(n, PHASE.FAILED, ended(reason="Failed"), reason="Failed") for n in range(12)]
-UNSTARTED = [trial(n, PHASE.FAILED, ended(), reason="StartFailed") for n in range(3)]
+UNSTARTED = [
+    trial(n, PHASE.FAILED, ended(reason="StartFailed"), reason="StartFailed") for n in range(3)
+]
+
+
+def made_of(template: str, found: TrialRecord) -> TrialRecord:
+    runs = tuple(replace(run, template=template) for run in found.runs)
+    return replace(found, runs=runs)
+
+
 TARGET = {"name": "error", "goal": "Minimize", "metric": "m", "target": 0.1}
 DONE = trial(0, PHASE.COMPLETED, ended(2), observations=(seen(),))
 INFEASIBLE = replace(DONE, observations=(replace(seen(), feasible=False),))
@@ -208,6 +382,21 @@ INFEASIBLE = replace(DONE, observations=(replace(seen(), feasible=False),))
         pytest.param(
             study(template=Template(True, "no", fatal=True)), "InvalidTemplate", id="bad template"
         ),
+        pytest.param(
+            study(template=Template(True, "no", fatal=True), spec=spec(suspend=True)),
+            None,
+            id="that can be corrected while the study is suspended",
+        ),
+        pytest.param(
+            study(*(made_of("another", t) for t in UNSTARTED)),
+            None,
+            id="failures of another template",
+        ),
+        pytest.param(
+            study(made_of("another", DONE), *UNSTARTED),
+            "TemplateBroken",
+            id="and its results say nothing of this one",
+        ),
     ],
 )
 def test_how_a_study_ends(found: Study, reason: str | None) -> None:
@@ -227,6 +416,85 @@ def test_an_ended_study_stays_so_until_its_spec_is_edited() -> None:
     assert ending(study(status={**status, "observedGeneration": 0}), NOW) is None
 
 
+JOBS = (EndedJob("good", completed=True), EndedJob("bad", completed=False))
+
+
+@pytest.mark.parametrize(
+    ("retention", "expected"),
+    [
+        pytest.param(None, [], id="without retention nothing is said"),
+        pytest.param({}, [], id="kept as long as the trial"),
+        pytest.param({"jobs": "All"}, [], id="all of them"),
+        pytest.param({"ttl": "1.5s"}, [("good", 2), ("bad", 2)], id="for a time, in full seconds"),
+        pytest.param({"jobs": "None"}, [("good", 0), ("bad", 0)], id="none"),
+        pytest.param({"jobs": "Failed"}, [("good", 0)], id="failed ones stay"),
+        pytest.param(
+            {"jobs": "Failed", "ttl": "1h"}, [("good", 0), ("bad", 3600)], id="for a time"
+        ),
+    ],
+)
+def test_how_long_jobs_are_kept(
+    retention: dict[str, str] | None, expected: list[tuple[str, int]]
+) -> None:
+    found = study(DONE, ended_jobs=JOBS, spec=spec(retention=retention, suspend=True))
+    assert decide(found, NOW).actions == tuple(Expire(*one) for one in expected)
+
+
+def test_what_has_been_said_of_a_job_is_not_said_again() -> None:
+    said = (EndedJob("good", completed=True, ttl_s=3600), EndedJob("bad", False, ttl_s=60))
+    found = study(DONE, ended_jobs=said, spec=spec(retention={"ttl": "1h"}, suspend=True))
+    assert decide(found, NOW).actions == (Expire("bad", 3600),)
+    found = study(DONE, ended_jobs=said, spec=spec(retention={"jobs": "All"}, suspend=True))
+    assert decide(found, NOW).actions == (Expire("good", None), Expire("bad", None))
+
+
+def held(*runs: Run, gpus: float = 2.0) -> list[TrialRecord]:
+    """Trials whose runs hold two GPUs from 08:00 on."""
+    start = "2027-01-15T08:00:00Z"
+    return [
+        trial(
+            n,
+            PHASE.RUNNING if one.open else PHASE.FAILED,
+            replace(one, started_at=start, gpus=gpus),
+        )
+        for n, one in enumerate(runs)
+    ]
+
+
+AT_9, AT_10 = (run(finished_at=f"2027-01-15T{hour}:00:00Z", reason="Lost") for hour in ("09", "10"))
+
+
+@pytest.mark.parametrize(
+    ("trials", "hours", "used"),
+    [
+        pytest.param(held(AT_9, AT_10), 5, 6.0, id="ended runs pay from start to end"),
+        pytest.param(held(run()), 3, 6.0, id="one under way pays until now"),
+        pytest.param(held(AT_9, run()), 3, 8.0, id="both"),
+        pytest.param([trial(0)], 3, 0.0, id="a queued run pays nothing"),
+        pytest.param(held(AT_9, gpus=0.0), 3, 0.0, id="nor one without a GPU"),
+    ],
+)
+def test_gpu_hours(trials: list[TrialRecord], hours: int, used: float) -> None:
+    assert study(*trials).gpu_hours(CREATED + hours * 3600) == pytest.approx(used)
+
+
+def test_a_study_ends_with_its_gpu_hours_and_is_woken_for_it() -> None:
+    found = study(*held(AT_9, run(), run()), spec=spec(budget={"gpuHours": 10}))
+    assert ending(found, CREATED + 3600) is None
+    # Two hours are paid, and the two open runs hold four GPUs.
+    assert decide(found, CREATED + 3600).wake_at == pytest.approx(CREATED + 2 * 3600)
+    end = ending(found, CREATED + 2 * 3600)
+    assert end
+    assert (end.reason, end.message) == ("BudgetExhausted", "used up: 10 GPU-hours")
+    later = ending(found, CREATED + 3 * 3600)
+    assert later == end, "a message that changes by time would be written again and again"
+
+
+def test_gpu_hours_that_were_written_are_not_taken_back() -> None:
+    status = {"budgetUsed": {"gpuHours": 7.5}}
+    assert study(*held(AT_9), status=status).gpu_hours() == 7.5
+
+
 def test_terminate_stops_what_runs_and_drain_waits() -> None:
     over = {"budget": {"duration": "1m"}}
     running = trial(0, PHASE.RUNNING)
@@ -242,3 +510,11 @@ def test_the_budget_counts_what_each_run_adds() -> None:
 
 def test_numbers_of_deleted_trials_are_not_used_again() -> None:
     assert study(trial(0), status={"nextTrial": 5}).next_number == 5
+
+
+def test_a_raised_budget_is_asked_for_again() -> None:
+    """What the optimizer had nothing to start for before the edit it may have now."""
+    memory = Memory()
+    memory.vain = fingerprint(study(DONE))
+    assert memory.vain == fingerprint(study(DONE))
+    assert memory.vain != fingerprint(replace(study(DONE), generation=2))

@@ -6,16 +6,8 @@ from dataclasses import replace
 import pytest
 
 from primo_study import record
-from primo_study.study import (
-    STUDY_TRANSITIONS,
-    TRIAL_TRANSITIONS,
-    Outcome,
-    Reason,
-    StudyPhase,
-    TrialPhase,
-    TrialRecord,
-    Waiting,
-)
+from primo_study.phases import STUDY_TRANSITIONS, TRIAL_TRANSITIONS, Reason, StudyPhase, TrialPhase
+from primo_study.study import Evidence, JobState, Outcome, TrialRecord, Waiting
 from support.builders import ended, run, trial
 
 NOW = "2027-01-15T09:00:00Z"
@@ -38,9 +30,15 @@ def test_every_phase_has_its_line_in_the_tables() -> None:
     assert set(STUDY_TRANSITIONS) == set(StudyPhase)
 
 
-def test_a_trial_that_has_ended_stays_so() -> None:
-    for phase in (TrialPhase.COMPLETED, TrialPhase.FAILED, TrialPhase.STOPPED):
-        assert not TRIAL_TRANSITIONS[phase]
+def test_a_trial_that_has_ended_stays_so_unless_its_user_wants_another_attempt() -> None:
+    assert not TRIAL_TRANSITIONS[TrialPhase.COMPLETED]
+    for phase in (TrialPhase.FAILED, TrialPhase.STOPPED):
+        assert TRIAL_TRANSITIONS[phase] == {TrialPhase.QUEUED}
+        failed = trial(0, phase, ended(1, 2, "Failed"), reason="Failed", retry="1")
+        again = record.retried(failed, "next")
+        assert (again.phase, again.reason, again.retried) == (TrialPhase.QUEUED, None, "1")
+        assert (again.run.rung, again.run.attempt) == (1, 3)
+        assert not replace(again, phase=phase).to_retry, "the wish is granted once"
 
 
 @pytest.mark.parametrize(
@@ -131,3 +129,58 @@ def test_long_words_of_a_pod_are_cut() -> None:
 def test_all_outcomes_lead_somewhere() -> None:
     for reason, phase in itertools.product(Reason, (TrialPhase.QUEUED, TrialPhase.RUNNING)):
         assert end(trial(0, phase), Outcome(reason)).phase in TRIAL_TRANSITIONS[phase] | {phase}
+
+
+def test_a_run_sent_back_into_its_queue_costs_nothing() -> None:
+    held = run(2, started_at="2027-01-15T08:00:00Z", gpus=4.0, template="0123456789")
+    why = Waiting("Suspended", "it waits in a queue", endless=False)
+    again = record.queued_again(trial(0, TrialPhase.RUNNING, held), why)
+    assert (again.phase, again.reason) == (TrialPhase.QUEUED, "Suspended")
+    assert (again.run.attempt, again.run.open, again.run.gpu_hours(2e9)) == (0, True, 0.0)
+    later = Evidence(job=JobState.PRESENT, started_at="2027-01-15T08:45:00Z")
+    done = end(replace(record.started(replace(again, evidence=later), NOW), evidence=later), GOOD)
+    assert done.run.gpu_hours(0.0) == pytest.approx(1.0)
+    assert (done.reason, done.phase) == ("Completed", TrialPhase.COMPLETED)
+
+
+def test_a_run_taken_back_costs_no_retry_and_leaves_no_reason() -> None:
+    waits = record.suspended(trial(0, TrialPhase.QUEUED, run(1)), NOW)
+    assert (waits.phase, waits.reason, waits.run.open) == (TrialPhase.QUEUED, "Suspended", False)
+    again = record.attempt(waits, "next")
+    assert (again.run.rung, again.run.attempt, again.reason) == (1, 1, None)
+    lost = end(again, Outcome(Reason.LOST), lost=1)
+    assert lost.phase is TrialPhase.QUEUED
+
+
+def test_a_trial_keeps_64_runs_and_the_last_of_each_rung() -> None:
+    found = trial(0, TrialPhase.QUEUED, ended(0), ended(1, 0, "Lost"))
+    for _ in range(100):
+        found = record.attempt(record.suspended(found, NOW), "next")
+    assert len(found.runs) == record.MAX_RUNS
+    assert [r.rung for r in found.runs[:2]] == [0, 1]
+    assert found.run.attempt == 100
+    assert record.status(found)["runs"]
+
+
+def test_a_run_is_timed_by_its_pod_and_not_by_who_notices() -> None:
+    told = Evidence(
+        job=JobState.PRESENT,
+        gpus=2.0,
+        started_at="2027-01-15T08:00:00Z",
+        ended_at="2027-01-15T08:30:00Z",
+    )
+    done = end(trial(0, TrialPhase.QUEUED, run(2), evidence=told), GOOD)
+    assert done.run.gpu_hours(0.0) == pytest.approx(1.0)
+    assert done.observations[-1].observed_at == NOW
+    status = record.status(done)["runs"][0]
+    assert (status["gpus"], status["finishedAt"]) == (2.0, "2027-01-15T08:30:00Z")
+
+
+def test_a_run_remembers_the_template_that_its_job_was_made_of() -> None:
+    made = Evidence(job=JobState.PRESENT, template="0123456789")
+    running = record.started(trial(0, evidence=made), NOW)
+    assert running.run.template == "0123456789"
+    gone = replace(running, evidence=Evidence(job=JobState.GONE))
+    lost = end(gone, Outcome(Reason.LOST))
+    assert record.status(lost)["runs"][0]["template"] == "0123456789"
+    assert record.attempt(lost, "next").run.template is None

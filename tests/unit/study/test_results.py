@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from primo_study.phases import TrialPhase
 from primo_study.status import summarise
-from primo_study.study import Seen, Study, TrialPhase, TrialRecord
+from primo_study.study import Seen, Study, TrialRecord
 from primo_study.warm_start import Source
 from support.builders import CREATED, ended, spec, study, trial
 

@@ -1,0 +1,44 @@
+"""What a pass reaches the world through, beside `Cluster`: the clock and the optimizer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from primo_optimizer import Suggestion
+from primo_study.study import Study
+
+
+class Clock(Protocol):
+    """The only source of time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for waiting."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of an ask.
+
+    Attributes:
+        degraded: why these suggestions are not the algorithm's own; empty if they are.
+    """
+
+    suggestions: Sequence[Suggestion]
+    degraded: str = ""
+
+
+class Suggester(Protocol):
+    """Runs the optimizer; never raises for the optimizer's own failures."""
+
+    async def suggest(self, study: Study, count: int, new_trials: int) -> Answer:
+        """What to run next.
+
+        Raises:
+            SpaceExhaustedError: there is nothing left to propose.
+        """
+        ...

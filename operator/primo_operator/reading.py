@@ -1,0 +1,78 @@
+"""A trial's object -> its record, as it was written; and what its user asks of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from primo_operator import names
+from primo_operator.cluster import Object
+from primo_study.phases import TrialPhase
+from primo_study.study import Run, Seen, TrialRecord
+
+MAX_RETRY_WORD = 63
+
+
+def read_trial(obj: Object, study_uid: str) -> TrialRecord:
+    """The record that a trial's object holds; evidence about it is not looked for."""
+    given, status = obj["spec"], obj.get("status") or {}
+    # A trial without runs has been made for its first one, and that is all; what its status may
+    # say is from before it had its number.
+    if not status.get("runs"):
+        status = {}
+    # Users may name a trial of theirs as they like: its Jobs are named by its number.
+    stem = names.trial(given["study"], study_uid, given["number"])
+    first = Run(names.job(stem, 0, 0), rung=0, attempt=0, fidelity=given.get("fidelity"))
+    runs = tuple(_run(run) for run in status.get("runs") or ()) or (first,)
+    phase = TrialPhase(status.get("phase") or TrialPhase.QUEUED)
+    return TrialRecord(
+        number=given["number"],
+        name=obj["metadata"]["name"],
+        configuration=given["parameters"],
+        phase=phase,
+        runs=runs,
+        observations=tuple(_seen(o) for o in status.get("observations") or ()),
+        reason=status.get("reason"),
+        message=status.get("message"),
+        explanation=given.get("suggestion") or {},
+        stop=_to_stop(obj),
+        retry=(_annotation(obj, names.RETRY_ANNOTATION) or "")[:MAX_RETRY_WORD] or None,
+        retried=status.get("retried"),
+    )
+
+
+def _annotation(obj: Object, name: str) -> str | None:
+    return (obj["metadata"].get("annotations") or {}).get(name)
+
+
+def _to_stop(obj: Object) -> str | None:
+    """Why the user wants the trial to be stopped; None if she does not."""
+    value = _annotation(obj, names.STOP_ANNOTATION)
+    if value is None or value.lower() in ("", "false"):
+        return None
+    return "stopped by its user" + ("" if value.lower() == "true" else f": {value}")
+
+
+def _run(run: Mapping[str, Any]) -> Run:
+    return Run(
+        job=run["job"],
+        rung=run["rung"],
+        attempt=run["attempt"],
+        fidelity=run.get("fidelity"),
+        resume_from=run.get("resumeFrom"),
+        started_at=run.get("startedAt"),
+        finished_at=run.get("finishedAt"),
+        reason=run.get("reason"),
+        message=run.get("message"),
+        template=run.get("template"),
+        gpus=run.get("gpus"),
+    )
+
+
+def _seen(observation: Mapping[str, Any]) -> Seen:
+    return Seen(
+        fidelity=observation.get("fidelity"),
+        values=observation["values"],
+        observed_at=observation["observedAt"],
+        step=observation.get("step"),
+        constrained=observation.get("constrained") or {},
+        feasible=observation.get("feasible"),
+    )

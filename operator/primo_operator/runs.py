@@ -1,0 +1,204 @@
+"""A trial's runs: opening one, making its Job, finding out what became of it, ending it.
+
+A run is written to its trial before its Job is created: a Job name is never used twice.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from primo_operator import manifests, names
+from primo_operator.cluster import AlreadyExistsError, NotFoundError, RefusedError
+from primo_operator.memory import Refusal
+from primo_operator.mirror import Key, Kind
+from primo_operator.writing import Writer
+from primo_optimizer import Suggestion
+from primo_study import record
+from primo_study.phases import Reason
+from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting
+
+log = logging.getLogger(__name__)
+
+# A refused create is tried again after 30 s, then twice as long each time, up to 5 minutes.
+REFUSED_RETRY_S = 30.0
+REFUSED_RETRY_MAX_S = 300.0
+# 400 and 422 speak of the object itself; other refusals (quota, admission) may be lifted.
+ABOUT_THE_OBJECT = (400, 413, 422)
+
+
+@dataclass(slots=True)
+class Runs:
+    """Each method does one thing, and says whether the next pass may see something new."""
+
+    writer: Writer
+
+    async def start(self, key: Key, study: Study, suggestion: Suggestion) -> bool:
+        """A new trial and its first Job; False if the number was taken already."""
+        writer = self.writer
+        manifest = manifests.trial_object(study, suggestion)
+        try:
+            made = await writer.cluster.create_trial(manifest)
+        except AlreadyExistsError:
+            # An earlier pass got this far and then died, or our view lags: its object holds.
+            name = manifest["metadata"]["name"]
+            if existing := await writer.cluster.get_trial(study.namespace, name):
+                writer.mirror.absorb(Kind.TRIAL, existing)
+            writer.memories[key].synced_at = None
+            return False
+        writer.mirror.absorb(Kind.TRIAL, made)
+        log.info("trial created", extra={"study": study.name, "trial": suggestion.trial})
+        await self._launch_first(key, study, suggestion.trial)
+        return True
+
+    async def adopt(self, key: Key, request: Request, fidelity: float | None) -> bool:
+        """A trial of the user's gets its number; that announces its first run."""
+        writer, memory = self.writer, self.writer.memories[key]
+        study = writer.observe(key)
+        refusal = memory.refusals.get(request.name)
+        if study is None or (refusal and writer.clock.now() < refusal.retry_at):
+            return False
+        obj, number = writer.request_object(key, request.name), study.next_number
+        if obj is None:
+            return True
+        patch = manifests.adoption(study, obj, number, fidelity)
+        version = obj["metadata"]["resourceVersion"]
+        try:
+            made = await writer.cluster.patch_trial(study.namespace, request.name, patch, version)
+        except NotFoundError:
+            writer.mirror.absorb(Kind.TRIAL, obj, deleted=True)
+            return True
+        except RefusedError as error:
+            if error.status not in (*ABOUT_THE_OBJECT, 403):
+                raise  # a conflict, or a server that is busy: it is next in turn
+            memory.refusals[request.name] = self._refusal(error, refusal)
+            return True
+        memory.refusals.pop(request.name, None)
+        writer.mirror.absorb(Kind.TRIAL, made)
+        log.info("trial adopted", extra={"study": study.name, "trial": number})
+        writer.notify(key, "TrialAdopted", f"{request.name} is trial {number}")
+        await self._launch_first(key, study, number)
+        return True
+
+    async def _launch_first(self, key: Key, study: Study, number: int) -> None:
+        self.writer.memories[key].jobs[_job(study, number, 0)] = JobState.UNMADE
+        grown = self.writer.observe(key)
+        trial = grown and next((t for t in grown.trials if t.number == number), None)
+        if grown and trial:
+            await self.launch(key, grown, trial)
+
+    async def promote(
+        self, key: Key, study: Study, trial: TrialRecord, suggestion: Suggestion
+    ) -> bool:
+        job = _job(study, trial.number, trial.run.rung + 1)
+        opened = record.promoted(trial, job, suggestion.fidelity, suggestion.resume_from)
+        log.info("trial promoted", extra={"study": study.name, "trial": trial.number})
+        return await self._open(key, study, trial, opened)
+
+    async def retry(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+        job = _job(study, trial.number, trial.run.rung, trial.run.attempt + 1)
+        return await self._open(key, study, trial, record.attempt(trial, job))
+
+    async def retry_asked(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+        job = _job(study, trial.number, trial.run.rung, trial.run.attempt + 1)
+        log.info("retry asked for", extra={"study": study.name, "trial": trial.number})
+        self.writer.notify(key, "TrialRetried", f"trial {trial.number}: as its annotation asks")
+        return await self._open(key, study, trial, record.retried(trial, job))
+
+    async def _open(self, key: Key, study: Study, trial: TrialRecord, opened: TrialRecord) -> bool:
+        await self.writer.trial(key, trial, opened)
+        self.writer.memories[key].jobs[opened.run.job] = JobState.UNMADE
+        await self.launch(key, study, opened)
+        return True
+
+    async def launch(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+        """Create the Job of an open run that is known never to have been made."""
+        writer, memory, name = self.writer, self.writer.memories[key], trial.run.job
+        refusal = memory.refusals.get(name)
+        if refusal and writer.clock.now() < refusal.retry_at:
+            return False
+        obj = writer.trial_object(key, trial)
+        if obj is None:
+            return True
+        manifest = manifests.job(study, trial, obj["metadata"]["uid"], writer.settings)
+        # From here on it may exist: if no answer comes, the next pass looks.
+        memory.jobs.pop(name, None)
+        try:
+            job = await writer.cluster.create_job(manifest)
+        except AlreadyExistsError:
+            return True
+        except RefusedError as error:
+            memory.jobs[name] = JobState.UNMADE
+            memory.refusals[name] = self._refusal(error, refusal)
+            return True
+        memory.refusals.pop(name, None)
+        writer.mirror.absorb(Kind.JOB, job)
+        return True
+
+    async def look(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+        """Ask the API server itself for the Job of an open run."""
+        job = await self.writer.cluster.get_job(study.namespace, trial.run.job)
+        if job is None:
+            self.writer.memories[key].jobs[trial.run.job] = JobState.GONE
+        else:
+            self.writer.mirror.absorb(Kind.JOB, job)
+            obj = self.writer.trial_object(key, trial)
+            owners = {o["uid"] for o in job["metadata"].get("ownerReferences") or ()}
+            if obj and obj["metadata"]["uid"] not in owners:
+                self._name_taken(key, trial)
+        return True
+
+    async def suspend(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+        """Take back a run before its pod starts.
+
+        First written, then deleted: after a crash between the two the Job is one of no open run,
+        and is removed as such. The other way round the run would be taken for lost.
+        """
+        suspended = record.suspended(trial, self.writer.stamp())
+        await self.writer.trial(key, trial, suspended)
+        if trial.evidence.job is JobState.PRESENT:
+            await self.writer.cluster.delete_job(study.namespace, trial.run.job)
+        return True
+
+    async def stop(self, key: Key, study: Study, trial: TrialRecord, message: str) -> bool:
+        """End a trial for good."""
+        if trial.run.open and trial.evidence.job is not JobState.UNMADE:
+            await self.writer.cluster.delete_job(study.namespace, trial.run.job)
+        stopped = record.stopped(trial, message, self.writer.stamp())
+        self.writer.notify(key, "TrialStopped", f"trial {trial.number}: {message}")
+        return await self.writer.trial(key, trial, stopped)
+
+    async def expire(self, key: Key, study: Study, job: str, ttl_s: int | None) -> bool:
+        """Say how long a Job is kept: by its ttl, which counts from its end, when that has come."""
+        memory = self.writer.memories[key]
+        if job in memory.ttls and memory.ttls[job] == ttl_s:
+            return False
+        memory.ttls[job] = ttl_s
+        patch = {"spec": {"ttlSecondsAfterFinished": ttl_s}}
+        try:
+            patched = await self.writer.cluster.patch_job(study.namespace, job, patch)
+        except NotFoundError:
+            return False
+        self.writer.mirror.absorb(Kind.JOB, patched)
+        return False
+
+    def _refusal(self, error: RefusedError, before: Refusal | None) -> Refusal:
+        count = before.count + 1 if before else 1
+        wait_s = min(REFUSED_RETRY_S * 2 ** (count - 1), REFUSED_RETRY_MAX_S)
+        reason = "QuotaExceeded" if "exceeded quota" in error.message else "CreateRefused"
+        final = None
+        if error.status in ABOUT_THE_OBJECT:
+            final = Outcome(Reason.START_FAILED, error.message)
+        retry_at = self.writer.clock.now() + wait_s
+        return Refusal(Waiting(reason, error.message, endless=False), retry_at, final, count)
+
+    def _name_taken(self, key: Key, trial: TrialRecord) -> None:
+        """A Job of this name is not ours: never adopted, never deleted."""
+        message = f"a Job named {trial.run.job} exists that does not belong to this trial"
+        waiting = Waiting("NameTaken", message, endless=False)
+        memory = self.writer.memories[key]
+        memory.jobs[trial.run.job] = JobState.UNMADE
+        retry_at = self.writer.clock.now() + REFUSED_RETRY_S
+        memory.refusals[trial.run.job] = Refusal(waiting, retry_at)
+
+
+def _job(study: Study, number: int, rung: int, attempt: int = 0) -> str:
+    return names.job(names.trial(study.name, study.uid, number), rung, attempt)

@@ -1,0 +1,135 @@
+"""What a pass writes about trials and study: their status, if it differs, and Events.
+
+`Writer` also holds what all parts of a pass share: the cluster, our view of it, and the memories.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from primo_operator import names
+from primo_operator.cluster import (
+    Cluster,
+    ConflictError,
+    NotFoundError,
+    Notice,
+    Object,
+    merge_patch,
+)
+from primo_operator.memory import Memory
+from primo_operator.mirror import Family, Key, Kind, Mirror
+from primo_operator.observe import observe, trial_objects
+from primo_operator.ports import Clock
+from primo_operator.settings import Settings
+from primo_study import record
+from primo_study.record import MAX_MESSAGE
+from primo_study.status import summarise
+from primo_study.study import Study, TrialRecord, Waiting
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Writer:
+    """Writes status; our own writes are in our view at once."""
+
+    cluster: Cluster
+    clock: Clock
+    settings: Settings
+    mirror: Mirror
+    memories: dict[Key, Memory] = field(default_factory=dict)
+
+    def observe(self, key: Key) -> Study | None:
+        """The study as our view shows it now; None if it does not exist."""
+        family, memory = self.mirror.family(key), self.memories[key]
+        uid = family.study["metadata"]["uid"] if family.study else ""
+        if memory.uid != uid:
+            synced = memory.synced_at if not memory.uid else None
+            self.memories[key] = memory = Memory(uid=uid, synced_at=synced)
+        template = memory.template
+        if template.problem and not template.fatal and self.clock.now() >= memory.template_retry_at:
+            memory.template_generation = 0  # to be asked again
+        return observe(family, memory)
+
+    def stamp(self) -> str:
+        """The time now, as objects hold it."""
+        return datetime.fromtimestamp(int(self.clock.now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def trial_object(self, key: Key, trial: TrialRecord) -> Object | None:
+        """As our view shows it now; None if it has been deleted during this pass."""
+        family: Family = self.mirror.family(key)
+        return trial_objects(family, self.memories[key].uid).get(trial.name)
+
+    async def trial(self, key: Key, old: TrialRecord, new: TrialRecord) -> bool:
+        """Write a trial's record. True if something was written, or the trial is gone."""
+        return await self._trial_status(self.trial_object(key, old), record.status(new))
+
+    async def request(self, key: Key, name: str, phase: str, why: Waiting) -> bool:
+        """Write what is said about a trial of the user's that has no number yet."""
+        said = {"phase": phase, "reason": why.reason, "message": why.message[:MAX_MESSAGE]}
+        return await self._trial_status(self.request_object(key, name), said)
+
+    def request_object(self, key: Key, name: str) -> Object | None:
+        trials = self.mirror.family(key).trials
+        return next((trial for trial in trials if trial["metadata"]["name"] == name), None)
+
+    async def _trial_status(self, obj: Object | None, status: Object) -> bool:
+        if obj is None:
+            return True
+        patch = merge_patch(obj.get("status") or {}, status)
+        if not patch:
+            return False
+        metadata = obj["metadata"]
+        try:
+            written = await self.cluster.patch_trial_status(
+                metadata["namespace"], metadata["name"], patch, metadata["resourceVersion"]
+            )
+        except NotFoundError:  # deleted by hand: its Jobs follow it
+            self.mirror.absorb(Kind.TRIAL, obj, deleted=True)
+            return True
+        self.mirror.absorb(Kind.TRIAL, written)
+        return True
+
+    async def study(self, key: Key) -> float | None:
+        """Patch the study's status if it differs.
+
+        Returns:
+            Seconds until it may be written, if it is too early now; None if it is as it should be.
+        """
+        study, memory = self.observe(key), self.memories[key]
+        family = self.mirror.family(key)
+        if study is None or study.deleting or family.study is None:
+            return None
+        before = family.study.get("status") or {}
+        after = summarise(study, self.clock.now(), self.stamp(), names.selector(study.name))
+        patch = merge_patch(before, after)
+        if not patch:
+            return None
+        early = memory.status_at + self.settings.status_interval_s - self.clock.monotonic()
+        if early > 0 and before.get("phase") == after["phase"]:
+            return early
+        memory.status_at = self.clock.monotonic()
+        try:
+            written = await self.cluster.patch_study_status(
+                study.namespace, study.name, patch, family.study["metadata"]["resourceVersion"]
+            )
+        except (ConflictError, NotFoundError):
+            memory.synced_at = None
+            return 0.0
+        self.mirror.absorb(Kind.STUDY, written)
+        self._notify_transition(key, before, after)
+        return None
+
+    def notify(self, key: Key, reason: str, message: str, *, warning: bool = False) -> None:
+        """Show an Event with the study."""
+        if study := self.mirror.family(key).study:
+            self.cluster.notify(Notice(study, reason, message, warning))
+
+    def _notify_transition(self, key: Key, before: Object, after: Object) -> None:
+        if after["phase"] in (before.get("phase"), "Pending"):
+            return
+        wanted = after["phase"] if after["phase"] in ("Completed", "Failed") else "Running"
+        condition = next((c for c in after["conditions"] if c["type"] == wanted), None)
+        message = condition["message"] if condition else ""
+        log.info("study phase", extra={"study": key.name, "phase": after["phase"]})
+        self.notify(key, after["phase"], message, warning=after["phase"] == "Failed")

@@ -1,0 +1,94 @@
+"""The phases of a trial and of a study, which may follow which, and how a run may end."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class TrialPhase(StrEnum):
+    QUEUED = "Queued"  # a run is wanted; its pod does not run
+    RUNNING = "Running"
+    PAUSED = "Paused"  # observed below full fidelity; may be promoted
+    COMPLETED = "Completed"  # observed at full fidelity
+    FAILED = "Failed"
+    STOPPED = "Stopped"  # ended by the user or with the study
+
+
+class StudyPhase(StrEnum):
+    PENDING = "Pending"
+    INITIAL_DESIGN = "InitialDesign"
+    OPTIMIZING = "Optimizing"
+    SUSPENDED = "Suspended"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+
+UNFINISHED = frozenset({TrialPhase.QUEUED, TrialPhase.RUNNING})
+
+# A run may end before it is ever seen running. Running -> Queued: it was lost and is run again, or
+# was sent back into its queue.
+TRIAL_TRANSITIONS: Mapping[TrialPhase, frozenset[TrialPhase]] = {
+    TrialPhase.QUEUED: frozenset(
+        {
+            TrialPhase.RUNNING,
+            TrialPhase.PAUSED,
+            TrialPhase.COMPLETED,
+            TrialPhase.FAILED,
+            TrialPhase.STOPPED,
+        }
+    ),
+    TrialPhase.RUNNING: frozenset(
+        {
+            TrialPhase.QUEUED,
+            TrialPhase.PAUSED,
+            TrialPhase.COMPLETED,
+            TrialPhase.FAILED,
+            TrialPhase.STOPPED,
+        }
+    ),
+    TrialPhase.PAUSED: frozenset({TrialPhase.QUEUED, TrialPhase.STOPPED}),
+    TrialPhase.COMPLETED: frozenset(),
+    # Only when the user asks for another attempt.
+    TrialPhase.FAILED: frozenset({TrialPhase.QUEUED}),
+    TrialPhase.STOPPED: frozenset({TrialPhase.QUEUED}),
+}
+
+# Out of Completed and Failed leads only an edit of the spec, such as a raised budget.
+STUDY_TRANSITIONS: Mapping[StudyPhase, frozenset[StudyPhase]] = {
+    StudyPhase.PENDING: frozenset(StudyPhase) - {StudyPhase.PENDING},
+    StudyPhase.INITIAL_DESIGN: frozenset(
+        {
+            StudyPhase.OPTIMIZING,
+            StudyPhase.SUSPENDED,
+            StudyPhase.COMPLETED,
+            StudyPhase.FAILED,
+        }
+    ),
+    StudyPhase.OPTIMIZING: frozenset(
+        {StudyPhase.SUSPENDED, StudyPhase.COMPLETED, StudyPhase.FAILED}
+    ),
+    StudyPhase.SUSPENDED: frozenset(StudyPhase) - {StudyPhase.SUSPENDED},
+    StudyPhase.COMPLETED: frozenset(StudyPhase) - {StudyPhase.COMPLETED},
+    StudyPhase.FAILED: frozenset(StudyPhase) - {StudyPhase.FAILED},
+}
+
+
+class Reason(StrEnum):
+    """How a run ended, in one word that stays the same from release to release."""
+
+    COMPLETED = "Completed"
+    DIVERGED = "Diverged"  # an objective is NaN or infinite
+    FAILED = "Failed"  # the training script ended with an error
+    OUT_OF_MEMORY = "OutOfMemory"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"  # activeDeadlineSeconds
+    EVICTED = "Evicted"  # for the pod's own use of storage
+    LOST = "Lost"  # the cluster's doing: preemption, drain, node, a deleted pod or Job
+    START_FAILED = "StartFailed"  # it waited too long to start
+    METRICS_UNAVAILABLE = "MetricsUnavailable"
+    STOPPED = "Stopped"
+    SUSPENDED = "Suspended"  # taken back before its pod had started; it runs when the study does
+
+
+# Reasons that another attempt may cure and that are the script's own doing.
+APPLICATION_REASONS = frozenset(
+    {Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.EVICTED, Reason.METRICS_UNAVAILABLE}
+)

@@ -1,0 +1,99 @@
+"""Trials that a user has made by hand: "try this one too".
+
+Such a trial has a study and parameters, and no number yet. The operator gives it one as soon as
+it may run; from then on it is a trial like any other.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from primo_optimizer import InvalidSpecError
+from primo_study.ending import Ending
+from primo_study.phases import TrialPhase
+from primo_study.study import Request, Study, Waiting
+
+INVALID = "InvalidTrial"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a request now.
+
+    Attributes:
+        adopt: it may become a trial.
+        said: what its object is to say meanwhile; None: it may say what it says.
+        fidelity: of its first run.
+    """
+
+    adopt: bool
+    said: tuple[TrialPhase, Waiting] | None = None
+    fidelity: float | None = None
+
+
+def judge(study: Study, request: Request, end: Ending | None, slots: int) -> Verdict:
+    """Whether it may become a trial now.
+
+    Args:
+        slots: how many runs may be opened.
+    """
+    if wrong := mistakes(study, request):
+        said = TrialPhase.FAILED, Waiting(INVALID, "; ".join(wrong), endless=True)
+        return Verdict(adopt=False, said=said)
+    why = _why_not_now(study, end, slots)
+    if why is None and request.said[0] == TrialPhase.FAILED:
+        # Its status must not say Failed any more when it becomes a trial.
+        why = Waiting("Accepted", "it has been edited, and is valid now", endless=False)
+    if why:
+        return Verdict(adopt=False, said=(TrialPhase.QUEUED, why))
+    return Verdict(
+        adopt=True,
+        said=(TrialPhase.QUEUED, request.refusal) if request.refusal else None,
+        fidelity=study.full_fidelity if request.fidelity is None else request.fidelity,
+    )
+
+
+def mistakes(study: Study, request: Request) -> list[str]:
+    """Each mistake of a request as `field: value expectation`."""
+    assert study.spec
+    space = study.spec.problem().space
+    try:
+        configuration = space.configuration(request.configuration)
+    except InvalidSpecError as error:
+        return [f"spec.{line}" for line in error.problems]
+    found = [line] if (line := _bad_fidelity(study, request.fidelity)) else []
+    key = space.key(configuration)
+    found += [
+        f"spec.parameters: trial {trial.number} has the same"
+        for trial in study.trials
+        if space.key(trial.configuration) == key
+    ]
+    return found
+
+
+def _bad_fidelity(study: Study, fidelity: Any) -> str | None:
+    assert study.spec
+    given = study.spec.fidelity
+    if fidelity is None:
+        return None
+    if given is None:
+        return f"spec.fidelity: {fidelity:g} is given, and the study has no fidelity"
+    if not given.min <= fidelity <= given.max:
+        return f"spec.fidelity: {fidelity:g} is not between {given.min:g} and {given.max:g}"
+    return None
+
+
+def _why_not_now(study: Study, end: Ending | None, slots: int) -> Waiting | None:
+    assert study.spec
+    if end:
+        return Waiting("StudyEnded", f"the study has ended: {end.message}", endless=False)
+    if study.spec.suspend:
+        return Waiting("StudySuspended", "spec.suspend of the study is true", endless=False)
+    if study.template.problem:
+        return Waiting("TemplateRefused", study.template.problem, endless=False)
+    trials = study.spec.budget.trials
+    if trials is not None and study.next_number >= trials:
+        return Waiting("BudgetExhausted", f"all {trials} trials of the budget exist", endless=False)
+    if slots < 1:
+        message = f"spec.parallelism of the study allows {study.spec.slots} unfinished runs"
+        return Waiting("NoFreeSlot", message, endless=False)
+    return None

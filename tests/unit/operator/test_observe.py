@@ -1,0 +1,108 @@
+"""Objects as they are read: each version of a trial once, and only what is the study's own."""
+
+from typing import Any
+
+import pytest
+
+from primo_operator import names
+from primo_operator.memory import Memory
+from primo_operator.mirror import Family, Kind
+from primo_operator.observe import observe, prune
+from primo_study import record
+from primo_study.phases import TrialPhase
+from primo_study.study import Study
+from support.builders import ended, seen, spec_dict, trial
+
+UID = "00000001-0000"
+STAMP = "2027-01-15T08:00:00Z"
+
+
+def owner(uid: str = UID) -> dict[str, Any]:
+    return {"kind": names.STUDY_KIND, "name": "digits", "uid": uid}
+
+
+def family(*trials: dict[str, Any]) -> Family:
+    found = Family()
+    metadata = {"name": "digits", "namespace": "team", "uid": UID, "creationTimestamp": STAMP}
+    found.study = {"metadata": {**metadata, "generation": 1}, "spec": spec_dict()}
+    found.objects[Kind.TRIAL] = {obj["metadata"]["uid"]: obj for obj in trials}
+    return found
+
+
+def trial_object(name: str, number: int | None = None, **metadata: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = {"study": "digits", "parameters": {"lr": 0.05}}
+    if number is not None:
+        spec["number"] = number
+        metadata.setdefault("ownerReferences", [owner()])
+    given = {"name": name, "uid": f"uid-{name}", "creationTimestamp": STAMP, **metadata}
+    return {"metadata": given, "spec": spec}
+
+
+def done(number: int) -> dict[str, Any]:
+    observed = trial(number, TrialPhase.COMPLETED, ended(2), observations=(seen(),))
+    return {**trial_object(f"t-{number}", number), "status": record.status(observed)}
+
+
+def seen_by(found: Family, memory: Memory | None = None) -> Study:
+    study = observe(found, memory or Memory(uid=UID))
+    assert study
+    return study
+
+
+@pytest.mark.parametrize(
+    ("obj", "trials", "requests"),
+    [
+        pytest.param(trial_object("a", 0), 1, 0, id="its own"),
+        pytest.param(trial_object("a"), 0, 1, id="made by hand"),
+        pytest.param(trial_object("a", ownerReferences=[owner()]), 0, 1, id="and owned by hand"),
+        pytest.param(trial_object("a", ownerReferences=[owner("old")]), 0, 0, id="of an earlier"),
+        pytest.param(trial_object("a", 0, ownerReferences=[]), 0, 0, id="an orphan"),
+        pytest.param(trial_object("a", 0, deletionTimestamp=STAMP), 0, 0, id="being deleted"),
+        pytest.param(trial_object("a", deletionTimestamp=STAMP), 0, 0, id="by its user"),
+    ],
+)
+def test_which_trials_are_the_studys(obj: dict[str, Any], trials: int, requests: int) -> None:
+    study = seen_by(family(obj))
+    assert (len(study.trials), len(study.requests)) == (trials, requests)
+
+
+def test_jobs_are_named_by_the_number_whatever_the_user_calls_the_trial() -> None:
+    (found,) = seen_by(family(trial_object("x" * 200, 7))).trials
+    assert found.run.job == "digits-00000001-7-r0-a0"
+    assert found.name == "x" * 200
+
+
+@pytest.mark.parametrize(
+    ("value", "stop"),
+    [
+        ("true", "stopped by its user"),
+        ("too slow", "stopped by its user: too slow"),
+        ("false", None),
+        ("", None),
+    ],
+)
+def test_the_annotation_to_stop(value: str, stop: str | None) -> None:
+    obj = trial_object("a", 0, annotations={names.STOP_ANNOTATION: value})
+    (found,) = seen_by(family(obj)).trials
+    assert found.stop == stop
+
+
+def test_each_version_of_a_trial_is_read_once() -> None:
+    memory, found = Memory(uid=UID), family(done(0), done(1))
+    first, second = seen_by(found, memory).trials
+    assert seen_by(found, memory).trials[0] is first
+    found.objects[Kind.TRIAL]["uid-t-0"] = done(0)
+    again = seen_by(found, memory).trials
+    assert again[0] is not first
+    assert again[0] == first
+    assert again[1] is second
+    del found.objects[Kind.TRIAL]["uid-t-1"]
+    prune(found, memory, seen_by(found, memory))
+    assert list(memory.records) == ["uid-t-0"]
+
+
+def test_a_number_that_was_seen_stays_used_though_its_trial_is_gone() -> None:
+    memory, found = Memory(uid=UID), family(done(0), done(4))
+    assert seen_by(found, memory).next_number == 5
+    del found.objects[Kind.TRIAL]["uid-t-4"]
+    assert seen_by(found, memory).next_number == 5

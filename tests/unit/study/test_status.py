@@ -1,0 +1,104 @@
+"""`summarise`: phase, conditions and counts of a study, as its object shows them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from primo_study.phases import TrialPhase
+from primo_study.status import summarise
+from primo_study.study import JobState, Study, Template
+from support.builders import CREATED, ended, run, seen, spec, study, trial
+
+PHASE = TrialPhase
+RUNNING = trial(0, PHASE.RUNNING)
+DONE = trial(0, PHASE.COMPLETED, ended(2), observations=(seen(),))
+SUSPENDED = spec(suspend=True)
+
+
+def stamp(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def status(found: Study, now: float = CREATED + 60) -> dict[str, Any]:
+    return summarise(found, now, stamp(now), "primo.dev/study=digits")
+
+
+def condition(found: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(c for c in found["conditions"] if c["type"] == kind)
+
+
+@pytest.mark.parametrize(
+    ("found", "phase"),
+    [
+        pytest.param(study(), "Pending", id="nothing has started"),
+        pytest.param(study(RUNNING), "InitialDesign", id="it runs"),
+        pytest.param(study(RUNNING, spec=SUSPENDED), "Suspended", id="suspended while one runs"),
+        pytest.param(
+            study(RUNNING, status={"phase": "Suspended"}), "InitialDesign", id="and goes on"
+        ),
+        pytest.param(
+            study(status={"phase": "Suspended"}), "Pending", id="suspended before it began"
+        ),
+        pytest.param(
+            study(status={"phase": "Completed", "observedGeneration": 0}),
+            "Pending",
+            id="ended by its time before it began, and given more",
+        ),
+        pytest.param(
+            study(DONE, spec=spec(suspend=True, budget={"fullEvaluations": 1})),
+            "Completed",
+            id="suspended, and its budget is used up",
+        ),
+    ],
+)
+def test_the_phase(found: Study, phase: str) -> None:
+    assert status(found)["phase"] == phase
+
+
+def test_a_suspended_study_says_what_may_end() -> None:
+    taken_back = trial(1, PHASE.QUEUED, ended(reason="Suspended"))
+    told = condition(status(study(RUNNING, taken_back, spec=SUSPENDED)), "Suspended")
+    assert told["message"] == "spec.suspend is true; runs that may end: 1"
+
+
+def test_the_time_of_suspensions_adds_up_when_the_study_goes_on() -> None:
+    found = study(RUNNING, spec=SUSPENDED, status={"phase": "InitialDesign"})
+    first = status(found, CREATED + 10)
+    assert "suspendedSeconds" not in first
+    still = status(study(RUNNING, spec=SUSPENDED, status=first), CREATED + 30)
+    assert still == first
+    on = status(study(RUNNING, status=still), CREATED + 40)
+    assert on["suspendedSeconds"] == 30
+    assert status(study(RUNNING, status=on), CREATED + 50)["suspendedSeconds"] == 30
+    again = status(study(RUNNING, spec=SUSPENDED, status=on), CREATED + 60)
+    assert status(study(RUNNING, status=again), CREATED + 65)["suspendedSeconds"] == 35
+
+
+def test_a_transition_time_changes_with_the_status_alone() -> None:
+    first = status(study(RUNNING), CREATED + 10)
+    later = status(study(RUNNING, status=first, template=Template(True, "quota")), CREATED + 20)
+    template = condition(later, "TemplateValid")
+    assert (template["status"], template["lastTransitionTime"]) == ("False", stamp(CREATED + 20))
+    running = condition(later, "Running")
+    assert running["reason"] == "TemplateRefused"
+    other = status(
+        study(RUNNING, status=later, template=Template(True, "other words")), CREATED + 30
+    )
+    assert condition(other, "TemplateValid")["message"] == "other words"
+    assert condition(other, "TemplateValid")["lastTransitionTime"] == stamp(CREATED + 20)
+    assert condition(other, "Completed")["lastTransitionTime"] == stamp(CREATED + 10)
+
+
+def test_a_template_that_has_not_been_asked_about_yet_keeps_what_was_said() -> None:
+    first = status(study(RUNNING), CREATED + 10)
+    edited = status(study(RUNNING, status=first, template=Template()), CREATED + 20)
+    assert condition(edited, "TemplateValid") == condition(first, "TemplateValid")
+
+
+def test_nothing_changes_by_the_mere_passing_of_time() -> None:
+    open_run = trial(1, PHASE.RUNNING, run(started_at=stamp(CREATED)), job=JobState.PRESENT)
+    for found in (study(DONE, open_run), study(DONE, open_run, spec=SUSPENDED)):
+        first = status(found, CREATED + 10)
+        assert status(replace(found, status=first), CREATED + 999) == first
