@@ -21,7 +21,7 @@ demo: $(VENV)/installed  ## set up and run the example study on a local cluster
 	$(BIN)/primo run -f images/example-trial/study.yaml --picture digits.front.png
 
 test: $(VENV)/installed  ## set up and run all tests
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/installed  ## style, types, import contracts
 	$(BIN)/ruff check .
