@@ -1,8 +1,8 @@
 """How metrics leave the pod: Katib's collectors, and what takes their place.
 
 Katib reads what the script writes for people; a PriMO trial appends lines of JSON to the file named
-in PRIMO_REPORT_FILE. Only one collector can be stood in for without a change of the script: the
-default one, for NAME=VALUE in the output.
+in PRIMO_REPORT_FILE. Two collectors can be stood in for without a change of the script: the default
+one, for NAME=VALUE in the output, and that of TensorFlow's event files, which the sidecar reads.
 """
 
 import posixpath
@@ -58,23 +58,34 @@ exit "$status"
 
 def convert_metrics(
     spec: Spec, template: Json, metrics: Sequence[str], fidelity: bool, wrap: bool, notes: Notes
-) -> None:
+) -> Json | None:
     """Say what the script has to do, or do it for the script; changes the template.
 
     Args:
         metrics: what the objectives are measured by, first of all; then what is only recorded.
         fidelity: the study has one.
         wrap: the container's command is to be wrapped in READ_OUTPUT, if it can be.
+
+    Returns:
+        The study's `reports`; None if it needs none.
     """
-    _keep_folder(spec, template)
+    folder = _folder_to_mount(spec, template)
+    if folder and spec.collector.kind == "TensorFlowEvent":
+        notes.mapped(
+            _AT, f"is reports.tensorboard: the sidecar follows the event files in {folder}"
+        )
+        return {"tensorboard": folder}
+    if folder:
+        _mount_empty(folder, spec, template)
     container = primary(template, _primary_name(spec))
     obstacle = _obstacle(spec, container, metrics)
     if wrap and not obstacle:
         _wrap(container, metrics, notes)
-        return
+        return None
     why = f" --wrap-command does not help: {obstacle}." if wrap else ""
     call = "Call" if wrap or obstacle else "Convert with --wrap-command, or call"
     notes.to_do(_AT, f"{_was(spec)}{why} {call} {_report_call(metrics, fidelity)}")
+    return None
 
 
 def _was(spec: Spec) -> str:
@@ -121,11 +132,14 @@ def _path(spec: Spec) -> str | None:
     return (given.path if given else None) or _DEFAULT_PATHS.get(spec.collector.kind)
 
 
-def _keep_folder(spec: Spec, template: Json) -> None:
-    """Mount an empty folder where Katib did, since a script that writes there expects it."""
+def _folder_to_mount(spec: Spec, template: Json) -> str | None:
+    """Where Katib mounted a folder, since a script that writes there expects it.
+
+    None if there was none, or the template has one there itself.
+    """
     path = _path(spec)
     if path is None or not path.startswith("/"):
-        return
+        return None
     given = spec.source.file_system_path
     kind = (given.kind if given else None) or (
         "Directory" if spec.collector.kind == "TensorFlowEvent" else "File"
@@ -134,12 +148,18 @@ def _keep_folder(spec: Spec, template: Json) -> None:
     container, pod = primary(template, _primary_name(spec)), pod_of(template)
     mounts, volumes = container.get("volumeMounts") or [], pod.get("volumes") or []
     if not (isinstance(mounts, list) and isinstance(volumes, list)):
-        return  # the check of the finished study says so
+        return None  # the check of the finished study says so
     taken = {posixpath.normpath(str(path)) for path in _each(mounts, "mountPath")}
     if folder == "/" or folder in taken or _VOLUME in _each(volumes, "name"):
-        return
-    container["volumeMounts"] = [*mounts, {"name": _VOLUME, "mountPath": folder}]
-    pod["volumes"] = [*volumes, {"name": _VOLUME, "emptyDir": {}}]
+        return None
+    return folder
+
+
+def _mount_empty(folder: str, spec: Spec, template: Json) -> None:
+    container, pod = primary(template, _primary_name(spec)), pod_of(template)
+    mount = {"name": _VOLUME, "mountPath": folder}
+    container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
+    pod["volumes"] = [*(pod.get("volumes") or []), {"name": _VOLUME, "emptyDir": {}}]
 
 
 def _each(items: Sequence[Any], field: str) -> list[Any]:

@@ -85,7 +85,9 @@ def convert(
     template = convert_template(spec, space, resource, namespace, config_maps, notes)
     others = [m for m in spec.objective.additional_metric_names if m not in wishes.objectives]
     metrics = [*(objective["metric"] for objective in objectives), *others]
-    convert_metrics(spec, template.manifest, metrics, fidelity is not None, wishes.wrap, notes)
+    reports = convert_metrics(
+        spec, template.manifest, metrics, fidelity is not None, wishes.wrap, notes
+    )
     study: Json = {"objectives": objectives, "parameters": space.parameters}
     if fidelity:
         study["fidelity"] = fidelity
@@ -96,6 +98,8 @@ def convert(
     }
     if template.application_retries:
         study["retries"] = {"application": min(template.application_retries, _MOST_RETRIES)}
+    if reports:
+        study["reports"] = reports
     study["trialTemplate"] = template.manifest
     _tell_rest(spec, fidelity is not None, notes)
     made = {"apiVersion": names.API_VERSION, "kind": names.STUDY_KIND, "metadata": metadata}

@@ -727,7 +727,6 @@ def collecting(kind: str, **spec: Any) -> Manifest:
             "nothing reads the output for metrics. Convert with --wrap-command, or call report(",
         ),
         ("File", "nothing reads /var/log/katib/metrics.log"),
-        ("TensorFlowEvent", "nothing reads event files in /var/log/katib/tfevent/"),
         ("PrometheusMetric", "nothing is scraped for objectives"),
         ("Custom", "the container the collector is left out"),
         ("Push", "report takes the place of report_metrics"),
@@ -747,8 +746,6 @@ def test_each_collector_says_what_the_script_has_to_do(kind: str, words: str) ->
     [
         ("File", {"path": "/katib/train.log", "kind": "File"}, "/katib"),
         ("File", {"path": "/katib/train.json", "format": "JSON"}, "/katib"),
-        ("TensorFlowEvent", {"path": "/logs/events", "kind": "Directory"}, "/logs/events"),
-        ("TensorFlowEvent", {"path": "/logs/events/"}, "/logs/events"),
         ("Custom", {"path": "/katib/train.log", "kind": "File"}, "/katib"),
     ],
 )
@@ -760,6 +757,35 @@ def test_the_folder_that_the_script_writes_to_is_there(
     assert mount == {"name": "metrics-volume", "mountPath": folder}
     assert pod(made)["volumes"] == [{"name": "metrics-volume", "emptyDir": {}}]
     assert checker.check(made.manifest) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ({}, "/var/log/katib/tfevent"),
+        ({"fileSystemPath": {"path": "/logs/events", "kind": "Directory"}}, "/logs/events"),
+        ({"fileSystemPath": {"path": "/logs/events/"}}, "/logs/events"),
+    ],
+)
+def test_event_files_are_followed_by_the_sidecar(
+    checker: Checker, source: Manifest, folder: str
+) -> None:
+    made = convert(collecting("TensorFlowEvent", source=source))
+    assert made.manifest["spec"]["reports"] == {"tensorboard": folder}
+    assert "volumes" not in pod(made), "the study mounts it"
+    assert told(made, Fate.TO_DO) == ""
+    assert folder in told(made, Fate.MAPPED)
+    assert checker.check(made.manifest) == []
+
+
+def test_event_files_in_a_folder_that_the_template_mounts_are_left_to_the_script() -> None:
+    mounts, volumes = [{"name": "data", "mountPath": "/logs"}], [{"name": "data", "emptyDir": {}}]
+    trial = job({"volumeMounts": mounts}, pod={"volumes": volumes})
+    source = {"fileSystemPath": {"path": "/logs", "kind": "Directory"}}
+    collector = {"collector": {"kind": "TensorFlowEvent"}, "source": source}
+    made = convert(experiment(trialTemplate=template(trial), metricsCollectorSpec=collector))
+    assert "reports" not in made.manifest["spec"]
+    assert "nothing reads event files in /logs. Call" in told(made, Fate.TO_DO)
 
 
 def test_a_folder_that_is_mounted_already_stays_so() -> None:
