@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,13 +61,20 @@ def local_session(state_dir: Path, namespace: str, gpus: int, workdir: Path) -> 
             stop_process(operator)
 
 
-def start_operator(kubeconfig: Path, namespace: str, log: Path) -> "subprocess.Popen[bytes]":
-    """The operator as it runs in a cluster, but for where the sidecars of one host listen."""
+def start_operator(
+    kubeconfig: Path, namespace: str, log: Path, settings: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """The operator as it runs in a cluster, but for where the sidecars of one host listen.
+
+    It is the only one, and works at once unless the settings (environment variables) name a Lease.
+    """
     environment = {
         **os.environ,
         "KUBECONFIG": str(kubeconfig),
         "PRIMO_SIDECAR_METRICS_ADDRESS": "127.0.0.1",
         "PRIMO_SIDECAR_METRICS_PORT": "0",
+        "PRIMO_LEASE_NAME": "",
+        **(settings or {}),
     }
     environment.pop("KUBERNETES_SERVICE_HOST", None)
     with log.open("ab") as out:

@@ -3,10 +3,12 @@
 import argparse
 import asyncio
 import logging
+import sys
 
 import kopf
 
 from primo_operator.handlers import registry
+from primo_operator.leadership import candidacy
 from primo_operator.settings import Settings
 
 
@@ -29,14 +31,22 @@ def main() -> None:
         parser.error("one of --namespace and --all-namespaces is required")
     kopf.configure(verbose=given.verbose)
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    asyncio.run(
-        kopf.operator(
-            registry=registry(Settings.from_environment(), given.context),
-            namespaces=given.namespace or (),
-            clusterwide=given.all_namespaces,
-            liveness_endpoint=given.liveness,
-        )
+    sys.exit(asyncio.run(_serve(given)))
+
+
+async def _serve(given: argparse.Namespace) -> int:
+    """Work until told to stop; 1 if another operator has to be let work instead."""
+    settings, namespaces = Settings.from_environment(), given.namespace or ()
+    # An Event would do to stop kopf, but its waiter outlives a SIGTERM, and kopf waits for it.
+    ending: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    await kopf.operator(
+        registry=registry(settings, given.context, candidacy(settings, namespaces), ending),
+        namespaces=namespaces,
+        clusterwide=given.all_namespaces,
+        liveness_endpoint=given.liveness,
+        stop_flag=ending,
     )
+    return ending.result() if ending.done() else 0
 
 
 if __name__ == "__main__":

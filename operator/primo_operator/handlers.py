@@ -5,20 +5,25 @@ a study works while the operator is down, and nothing needs to be seen twice or 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
+from kubernetes.aio.client import ApiClient
 
 from primo_operator import names
 from primo_operator.asking import WorkerSuggester
 from primo_operator.cluster import Object
 from primo_operator.kubernetes_cluster import KubernetesCluster, connect
+from primo_operator.leadership import Candidacy, Elector, LeadershipLostError
 from primo_operator.mirror import Kind, Mirror
 from primo_operator.queue import StudyQueue
 from primo_operator.reconcile import Reconciler
 from primo_operator.settings import Settings
+
+log = logging.getLogger(__name__)
 
 # A watch that falls silent is renewed; the server ends it before we do.
 SERVER_TIMEOUT_S = 300
@@ -35,11 +40,20 @@ class SystemClock:
         return time.monotonic()
 
 
-def registry(settings: Settings, context: str | None = None) -> kopf.OperatorRegistry:
+def registry(
+    settings: Settings,
+    context: str | None = None,
+    candidacy: Candidacy | None = None,
+    ending: asyncio.Future[int] | None = None,
+) -> kopf.OperatorRegistry:
     """All handlers, around one reconciler.
 
     Args:
         context: of the kubeconfig; None for the pod's own credentials or the current context.
+        candidacy: what the operator waits for before it works, while it watches already; None: it
+            works at once.
+        ending: given the exit code at the end, and earlier if the operator leads no more: it has
+            stopped working, and the process must end.
     """
     handlers = kopf.OperatorRegistry()
     mirror = Mirror()
@@ -60,13 +74,37 @@ def registry(settings: Settings, context: str | None = None) -> kopf.OperatorReg
         nonlocal queue
         _configure(settings)
         client = await connect(context)
-        cluster = KubernetesCluster(client, ours.request_timeout_s)
+        elector = _elector(client, candidacy) if candidacy else None
+        may_write = (lambda: elector.leads) if elector else (lambda: True)
+        cluster = KubernetesCluster(client, ours.request_timeout_s, may_write)
         suggester = WorkerSuggester(ours.suggestion_timeout_s)
         reconciler = Reconciler(cluster, suggester, SystemClock(), ours, mirror)
         queue = StudyQueue(reconciler.reconcile, ours.workers)
-        closing.extend((suggester.close, client.close))
-        running.append(asyncio.create_task(queue.run(), name="passes"))
-        running.append(asyncio.create_task(cluster.post_notices(), name="notices"))
+        closing.append(suggester.close)
+        if elector:
+            closing.append(elector.release)
+        closing.append(client.close)
+
+        def work() -> None:
+            running.append(asyncio.create_task(queue.run(), name="passes"))
+            running.append(asyncio.create_task(cluster.post_notices(), name="notices"))
+
+        if elector:
+            running.append(asyncio.create_task(lead(elector, work), name="leadership"))
+        else:
+            work()
+
+    async def lead(elector: Elector, work: Callable[[], None]) -> None:
+        await elector.acquire()
+        work()
+        try:
+            await elector.hold()
+        except LeadershipLostError as error:
+            log.error("stopping: %s", error)
+            for task in running:
+                if task is not asyncio.current_task():
+                    task.cancel()
+            end(1)
 
     @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:
@@ -75,6 +113,11 @@ def registry(settings: Settings, context: str | None = None) -> kopf.OperatorReg
         await asyncio.gather(*running, return_exceptions=True)
         for close in closing:
             await close()
+        end(0)
+
+    def end(code: int) -> None:
+        if ending and not ending.done():
+            ending.set_result(code)
 
     @kopf.on.probe(id="passes", registry=handlers)
     async def passes(**_: Any) -> int:
@@ -109,8 +152,13 @@ def registry(settings: Settings, context: str | None = None) -> kopf.OperatorReg
     return handlers
 
 
+def _elector(client: ApiClient, candidacy: Candidacy) -> Elector:
+    # One call that hangs must leave time for another before leadership is lost.
+    return Elector(candidacy, KubernetesCluster(client, candidacy.renew_s / 2), SystemClock())
+
+
 def _configure(settings: kopf.OperatorSettings) -> None:
-    # One operator, held apart by its Deployment: peering would freeze two equal ones.
+    # Held apart by a Lease: peering would freeze two equal ones.
     settings.peering.standalone = True
     # With scanning on, and its cluster-wide rights denied, kopf does nothing for a minute.
     settings.scanning.disabled = True

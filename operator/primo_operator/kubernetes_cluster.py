@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -38,6 +38,7 @@ TRIALS = f"/apis/{names.API_VERSION}/namespaces/{{}}/{names.TRIALS}"
 JOBS = "/apis/batch/v1/namespaces/{}/jobs"
 PODS = "/api/v1/namespaces/{}/pods"
 EVENTS = "/api/v1/namespaces/{}/events"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 
 PAGE = 500
 WAITING_NOTICES = 200
@@ -63,11 +64,18 @@ async def connect(context: str | None = None) -> ApiClient:
 
 
 class KubernetesCluster:
-    """`Cluster` by HTTP. Give it `post_notices` as a task, or Events are never shown."""
+    """`Cluster` and `Leases` by HTTP. Give it `post_notices` as a task, or Events are never shown.
 
-    def __init__(self, client: ApiClient, timeout_s: float) -> None:
+    `may_write` is asked before each call that writes: a process that was paused while another took
+    its place must not finish what it had begun.
+    """
+
+    def __init__(
+        self, client: ApiClient, timeout_s: float, may_write: Callable[[], bool] = lambda: True
+    ) -> None:
         self._client = client
         self._timeout_s = timeout_s
+        self._may_write = may_write
         self._throttle = Throttle()
         self._notices: asyncio.Queue[Notice] = asyncio.Queue(WAITING_NOTICES)
 
@@ -141,6 +149,20 @@ class KubernetesCluster:
         options = {"propagationPolicy": "Background"}
         with contextlib.suppress(NotFoundError):
             await self._call("DELETE", f"{JOBS.format(namespace)}/{name}", query=options)
+
+    # --- leases
+
+    async def get_lease(self, namespace: str, name: str) -> Object | None:
+        return await self._get(f"{LEASES.format(namespace)}/{name}")
+
+    async def create_lease(self, lease: Object) -> Object:
+        path = LEASES.format(lease["metadata"]["namespace"])
+        return await self._call("POST", path, body=lease)
+
+    async def update_lease(self, lease: Object) -> Object:
+        metadata = lease["metadata"]
+        path = f"{LEASES.format(metadata['namespace'])}/{metadata['name']}"
+        return await self._call("PUT", path, body=lease)
 
     # --- events
 
@@ -231,6 +253,8 @@ class KubernetesCluster:
         headers = {"Accept": "application/json", "Content-Type": kind}
         # Reads the token anew when it has been rotated.
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        if method != "GET" and not self._may_write():
+            raise ClusterError(f"{method} {path}: not sent, this operator does not lead any more")
         try:
             response = await self._client.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=self._timeout_s

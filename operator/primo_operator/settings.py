@@ -29,6 +29,13 @@ class Settings:
         status_interval_s: the status of a study is written at most so often.
         request_timeout_s: of one API call.
         suggestion_timeout_s: of one ask; then the worker is killed and a fallback used.
+        lease_name: of the Lease that one operator holds while it works; empty: it works at once,
+            and nothing keeps a second one from working beside it.
+        lease_namespace: where that lies; empty: the pod's own, else the first one watched.
+        lease_identity: of this operator, unlike that of any other; empty: host and process.
+        lease_duration_s: a Lease that has not been renewed for so long is taken by another.
+        lease_renew_s: an operator that could not renew it for so long stops working and ends.
+        lease_retry_s: the Lease is renewed, or looked at, so often.
     """
 
     sidecar_image: str = "primo-sidecar:0.1.0"
@@ -39,6 +46,12 @@ class Settings:
     status_interval_s: float = 1.0
     request_timeout_s: float = 30.0
     suggestion_timeout_s: float = 120.0
+    lease_name: str = "primo-operator"
+    lease_namespace: str = ""
+    lease_identity: str = ""
+    lease_duration_s: int = 15
+    lease_renew_s: float = 10.0
+    lease_retry_s: float = 2.0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":

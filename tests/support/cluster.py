@@ -65,9 +65,9 @@ def study(name: str, **fields: Any) -> dict[str, Any]:
 class Operator:
     """An operator process for the default namespace."""
 
-    def __init__(self, kubeconfig: Path, log: Path) -> None:
-        self._kubeconfig, self._log = kubeconfig, log
-        self._process = start_operator(kubeconfig, "default", log)
+    def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
+        self._kubeconfig, self._log, self._settings = kubeconfig, log, settings
+        self.restart()
 
     def kill(self) -> None:
         """kill -9, as a node's end would."""
@@ -75,7 +75,12 @@ class Operator:
         self._process.wait()
 
     def restart(self) -> None:
-        self._process = start_operator(self._kubeconfig, "default", self._log)
+        self._process = start_operator(self._kubeconfig, "default", self._log, self._settings)
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
 
     def stop(self) -> None:
         if self._process.poll() is None:
