@@ -240,7 +240,9 @@ class Algorithm(Model):
     """Who proposes the configurations."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
-        description="primo (the default) or random."
+        description="primo (the default): cheap runs first, then a model weighted with the priors; "
+        "moasha: successive halving without a model; parego and qlognehvi: Bayesian optimization "
+        "with full runs only, by changing trade-offs or by the hypervolume; random: the baseline."
     )
     seed: Annotated[Int, Field(ge=0)] | None = Field(
         None, description="Of all random draws. Default: 0."
