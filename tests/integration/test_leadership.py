@@ -1,5 +1,6 @@
 """Two operators on the local cluster: one works, the other waits, and takes over."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,22 @@ def test_the_second_need_not_wait_for_a_first_that_was_told_to_stop(
     assert first.exit_code == 0
     check_all_ran_once(kube, "handed-over", 6)
     assert holder("stop") == "second"
+
+
+def test_one_that_was_paused_ends_when_it_finds_the_other_at_work(
+    kube: Kube, start: Start, holder: Holder, tmp_path: Path
+) -> None:
+    first = start("first", "pause", SOON)
+    eventually(lambda: holder("pause") == "first", "the first leads")
+    start("second", "pause", SOON)
+    waits(tmp_path, "second")
+    kube.apply(study("paused-over", budget={"trials": 20}), "default")
+    eventually(lambda: observed(kube, "paused-over") >= 2, "two trials are observed")
+    first.signal(signal.SIGSTOP)
+    eventually(lambda: holder("pause") == "second", "the second takes over")
+    first.signal(signal.SIGCONT)
+    eventually(lambda: first.exit_code == 1, "the first ends")
+    check_all_ran_once(kube, "paused-over", 20)
 
 
 def test_one_that_has_lost_its_lease_ends_and_waits_when_it_is_started_again(

@@ -71,8 +71,11 @@ class Operator:
 
     def kill(self) -> None:
         """kill -9, as a node's end would."""
-        os.kill(self._process.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self._process.pid, number)
 
     def restart(self) -> None:
         self._process = start_operator(self._kubeconfig, "default", self._log, self._settings)
