@@ -95,12 +95,13 @@ def registry(
             work()
 
     async def lead(elector: Elector, work: Callable[[], None]) -> None:
-        await elector.acquire()
-        work()
         try:
+            await elector.acquire()
+            work()
             await elector.hold()
-        except LeadershipLostError as error:
-            log.error("stopping: %s", error)
+        except Exception as error:  # after a bug of ours too: one that neither leads nor waits
+            known = isinstance(error, LeadershipLostError)
+            log.error("stopping: %s", error, exc_info=None if known else error)
             for task in running:
                 if task is not asyncio.current_task():
                     task.cancel()
