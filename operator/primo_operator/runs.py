@@ -88,8 +88,11 @@ class Runs:
     async def promote(
         self, key: Key, study: Study, trial: TrialRecord, suggestion: Suggestion
     ) -> bool:
+        assert study.spec
         job = _job(study, trial.number, trial.run.rung + 1)
-        opened = record.promoted(trial, job, suggestion.fidelity, suggestion.resume_from)
+        # Without checkpoints there is nothing to resume: the run begins anew, and is paid in full.
+        resume_from = suggestion.resume_from if study.spec.checkpoints else None
+        opened = record.promoted(trial, job, suggestion.fidelity, resume_from)
         log.info("trial promoted", extra={"study": study.name, "trial": trial.number})
         return await self._open(key, study, trial, opened)
 

@@ -75,6 +75,20 @@ def test_a_job_that_its_queue_takes_back_costs_no_attempt_and_fails_nothing() ->
     assert again > 10
 
 
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_run_resumes_and_is_paid_by_what_it_adds_only_if_there_are_checkpoints(
+    checkpoints: bool,
+) -> None:
+    scenario = Scenario(trials=1, parallelism=1, rungs=2, checkpoints=checkpoints)
+    world = simulate(scenario, 0)
+    (trial,) = world.api.objects[Kind.TRIAL].values()
+    runs = {run["fidelity"]: run.get("resumeFrom") for run in trial["status"]["runs"]}
+    assert runs == {1.0: None, 3.0: 1.0 if checkpoints else None}
+    (study,) = world.api.objects[Kind.STUDY].values()
+    spent = study["status"]["budgetUsed"]["fullEvaluations"]
+    assert spent == pytest.approx(1.0 if checkpoints else 4 / 3)
+
+
 @pytest.mark.parametrize("scenario", SMALL.values(), ids=SMALL)
 def test_a_smooth_run_writes_little(scenario: Scenario) -> None:
     """Each run: its Job, its start, its end; each trial: its object. The study: a few a run.

@@ -37,6 +37,7 @@ class Scenario:
         own_trials: how many a user makes by hand; the first at once, and every third is no good.
         preempt: Jobs wait in a queue, and a pod is sent back into it with this probability.
         retention: which Jobs are kept.
+        checkpoints: a promoted trial goes on from its checkpoint.
         suspend_at_s: the study is suspended then, for a minute.
         calm_after_s: faults stop then.
     """
@@ -58,6 +59,7 @@ class Scenario:
     preempt: float | None = None
     suspend_at_s: float | None = None
     retention: str | None = None
+    checkpoints: bool = False
     calm_after_s: float = 400.0
 
     @property
@@ -90,6 +92,7 @@ class Scenario:
             preempt=float(rng.uniform(0, 0.5)) if rng.random() < 0.3 else None,
             retention=str(rng.choice(["All", "Failed", "None"])) if rng.random() < 0.5 else None,
             suspend_at_s=float(rng.uniform(1, 60)) if rng.random() < 0.3 else None,
+            checkpoints=bool(rng.random() < 0.5),
         )
 
 
@@ -114,6 +117,8 @@ def study_spec(scenario: Scenario) -> dict[str, Any]:
     }
     if scenario.retention:
         spec["retention"] = {"jobs": scenario.retention}
+    if scenario.checkpoints:
+        spec["checkpoints"] = {"claimName": "c", "mountPath": "/checkpoints"}
     if scenario.rungs > 1:
         spec["fidelity"] = {"name": "epochs", "min": 1, "max": RUNGS[scenario.rungs - 1], "eta": 3}
     return spec
