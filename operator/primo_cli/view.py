@@ -29,7 +29,8 @@ def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> Ren
     head.add_row("study", plain(study["metadata"]["name"]))
     head.add_row("phase", status.get("phase") or "Pending")
     head.add_row("trials", f"{status.get('progress') or '0'}  {_counts(status)}")
-    head.add_row("rungs", _rungs(trials))
+    if study["spec"].get("fidelity"):
+        head.add_row("rungs", _rungs(trials))
     infeasible = f", {status['infeasible']} infeasible" if status.get("infeasible") else ""
     head.add_row("front", f"{status.get('frontSize') or 0} trade-offs{infeasible}")
     head.add_row("hypervolume", status.get("hypervolumeText") or "-")

@@ -82,3 +82,12 @@ def test_a_picture_is_drawn_with_and_without_infeasible_trials(tmp_path: Path) -
         path = tmp_path / f"{len(trials)}.png"
         save_front(found, trials, path)
         assert path.stat().st_size > 1000
+
+
+def test_rungs_are_shown_of_a_study_that_has_some() -> None:
+    ladder = {"name": "epochs", "min": 1, "max": 3}
+    climbed = {**study(), "spec": {**SPEC, "fidelity": ladder}}
+    seen = [{"fidelity": f, "values": {"error": 0.1, "cost": 1.0}} for f in (1, 3)]
+    trials = [{**TRIALS[0], "status": {"phase": "Completed", "observations": seen}}]
+    assert "1 at 1, 1 at 3" in shown(study_view(climbed, trials, 1.0))
+    assert "rungs" not in shown(study_view(study(), TRIALS, 1.0))
