@@ -122,6 +122,10 @@ def registry(
 
     @kopf.on.probe(id="passes", registry=handlers)
     async def passes(**_: Any) -> int:
+        # Without one of these the watches go on and no study does: only a restart helps.
+        ended = [task.get_name() for task in running if task.done()]
+        if ended:
+            raise kopf.PermanentError(f"ended, and must not: {', '.join(ended)}")
         return queue.passes if queue else 0
 
     ours = settings
