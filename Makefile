@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test lint format crds benchmark clean
+.PHONY: help demo test helm lint format crds chart benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -20,8 +20,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed  ## set up and run the example study on a local cluster
 	$(BIN)/primo run -f images/example-trial/study.yaml --picture digits.front.png
 
-test: $(VENV)/installed  ## set up and run all tests
+test: $(VENV)/installed helm  ## set up and run all tests
 	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal
+
+helm: $(VENV)/installed
+	$(BIN)/python tests/support/helm.py
 
 lint: $(VENV)/installed  ## style, types, import contracts
 	$(BIN)/ruff check .
@@ -33,8 +36,9 @@ format: $(VENV)/installed  ## bring code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-crds: $(VENV)/installed  ## generate crds/ and docs/reference.md from the models
+crds: $(VENV)/installed  ## generate crds/, the chart's copy and docs/reference.md from the models
 	$(BIN)/python -m primo_operator.crds --write crds
+	$(BIN)/python -m primo_operator.crds --write helm/primo-operator/files/crds
 	$(BIN)/python -m primo_operator.reference --write docs/reference.md
 
 benchmark: $(VENV)/installed  ## search quality of the optimizer, minutes; DATA=folder (benchmarks/README.md)
@@ -42,6 +46,9 @@ benchmark: $(VENV)/installed  ## search quality of the optimizer, minutes; DATA=
 	$(BIN)/python benchmarks/run.py --data $(DATA) search --quick --optimizer primo,random \
 		--out benchmarks/runs/quick.jsonl
 	$(BIN)/python benchmarks/run.py --data $(DATA) table benchmarks/runs/quick.jsonl
+
+chart: $(VENV)/installed  ## write the table of the chart's values
+	$(BIN)/python helm/values_table.py
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -1,0 +1,110 @@
+{{- define "primo.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "primo.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 53 | trimSuffix "-" }}
+{{- else if contains (include "primo.name" .) .Release.Name }}
+{{- .Release.Name | trunc 53 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "primo.name" .) | trunc 53 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- /* Names of cluster-wide objects carry the namespace: two releases may have one name. */}}
+{{- define "primo.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "primo.fullname" .) }}
+{{- end }}
+
+{{- define "primo.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}
+{{- .Values.serviceAccount.name | default (include "primo.fullname" .) }}
+{{- else }}
+{{- .Values.serviceAccount.name | default "default" }}
+{{- end }}
+{{- end }}
+
+{{- define "primo.selector" -}}
+app.kubernetes.io/name: {{ include "primo.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- /* Labels and annotations of an object. Called with a list: the root, the component, annotations
+       and labels of its own. */}}
+{{- define "primo.metadata" -}}
+{{- $root := index . 0 -}}
+labels:
+  {{- merge (dict
+        "app.kubernetes.io/name" (include "primo.name" $root)
+        "app.kubernetes.io/instance" $root.Release.Name
+        "app.kubernetes.io/component" (index . 1)
+        "app.kubernetes.io/version" $root.Chart.AppVersion
+        "app.kubernetes.io/part-of" "primo"
+        "app.kubernetes.io/managed-by" $root.Release.Service
+        "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-"))
+      (index . 3) $root.Values.commonLabels | toYaml | nindent 2 }}
+{{- with merge (dict) (index . 2) $root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* Called with a list: the root, and the values of an image. */}}
+{{- define "primo.image" -}}
+{{- $root := index . 0 }}
+{{- $image := index . 1 }}
+{{- $name := $image.repository }}
+{{- $first := splitList "/" $name | first }}
+{{- $hasHost := and (contains "/" $name) (or (contains "." $first) (contains ":" $first) (eq $first "localhost")) }}
+{{- if and $root.Values.imageRegistry (not $hasHost) }}
+{{- $name = printf "%s/%s" (trimSuffix "/" $root.Values.imageRegistry) $name }}
+{{- end }}
+{{- if $image.digest }}
+{{- printf "%s@%s" $name $image.digest }}
+{{- else }}
+{{- printf "%s:%s" $name ($image.tag | default $root.Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{- /* Where the self-test's study runs: a namespace that the operator watches. */}}
+{{- define "primo.selfTestNamespace" -}}
+{{- if .Values.watch.namespaces }}
+{{- first .Values.watch.namespaces }}
+{{- else }}
+{{- .Release.Namespace }}
+{{- end }}
+{{- end }}
+
+{{- /* What the operator calls; tests/chart/test_rbac.py derives the same from its code. */}}
+{{- define "primo.rules" -}}
+# Studies are read and watched; only their status is written.
+- apiGroups: [primo.dev]
+  resources: [primostudies]
+  verbs: [get, list, watch]
+# A trial's object is made before its first Job; one that a user has made gets its number.
+- apiGroups: [primo.dev]
+  resources: [primotrials]
+  verbs: [create, get, list, patch, watch]
+- apiGroups: [primo.dev]
+  resources: [primostudies/status, primotrials/status]
+  verbs: [patch]
+# Owner references with blockOwnerDeletion, where OwnerReferencesPermissionEnforcement is on.
+- apiGroups: [primo.dev]
+  resources: [primostudies/finalizers, primotrials/finalizers]
+  verbs: [update]
+# One Job for each run of a trial; how long it is kept is patched on when its result is written.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [create, delete, get, list, patch, watch]
+# Results are read from the pods' status. Pods are created as a dry run only, to learn what
+# admission says of a study's template; who may create Jobs may run pods anyway.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [create, list, watch]
+# What happens is told as Events; why a Job has no pods is only told by its Events.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, list]
+{{- end }}

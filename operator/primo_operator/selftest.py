@@ -1,0 +1,164 @@
+"""`python -m primo_operator.selftest`: does the installed operator run a study to its end?
+
+It makes a study of two trials that last a second each, waits for it, and removes it. The trials run
+in the sidecar's image, so that nothing else has to be pulled. A study that does not complete is
+left for `kubectl describe`; the next self-test replaces it.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kubernetes import client, config
+
+from primo_operator import names
+
+POLL_S = 1.0
+TRIAL = "from primo_report import params, report; report(step=1, distance=abs(params()['x'] - 0.3))"
+
+Object = dict[str, Any]
+
+
+class SelfTestError(Exception):
+    """The study did not come to a good end; the message says what is known of it."""
+
+
+def study(name: str, image: str) -> Object:
+    """Two trials, and a pod that the Pod Security Standard `restricted` lets through."""
+    container = {
+        "name": "trial",
+        "image": image,
+        "command": ["python", "-c", TRIAL],
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "32Mi"},
+            "limits": {"cpu": "500m", "memory": "64Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    security = {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    pod = {"securityContext": security, "containers": [container]}
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.STUDY_KIND,
+        "metadata": {"name": name},
+        "spec": {
+            "objectives": [{"name": "distance", "goal": "Minimize", "metric": "distance"}],
+            "parameters": [{"name": "x", "float": {"min": 0, "max": 1}}],
+            "budget": {"trials": 2},
+            "parallelism": 2,
+            "trialTemplate": {"spec": {"template": {"spec": pod}}},
+        },
+    }
+
+
+def run(
+    api: client.CustomObjectsApi,
+    namespace: str,
+    manifest: Object,
+    timeout_s: float,
+    say: Callable[[str], None],
+) -> None:
+    """Make the study, wait until it is completed, remove it.
+
+    Raises:
+        SelfTestError: it failed, or was not completed in time.
+    """
+    name = manifest["metadata"]["name"]
+    deadline = time.monotonic() + timeout_s
+    _delete(api, namespace, name)
+    while _get(api, namespace, name) is not None:
+        _wait(deadline, f"an earlier PriMOStudy {name} is not gone")
+    api.create_namespaced_custom_object(*_kind(namespace), manifest)
+    said = ""
+    while True:
+        found = _get(api, namespace, name)
+        if found is None:
+            raise SelfTestError(f"PriMOStudy {name} was deleted while it ran")
+        status = found.get("status") or {}
+        phase = status.get("phase") or "not seen by an operator"
+        if (line := f"{phase}, trials {status.get('progress') or '0/2'}") != said:
+            said = line
+            say(line)
+        if phase == "Completed":
+            break
+        if phase == "Failed":
+            raise SelfTestError(_story(found))
+        _wait(deadline, f"not completed after {timeout_s:g} s: {_story(found)}")
+    if status.get("trials", {}).get("failed"):
+        raise SelfTestError(f"it completed with failed trials: {_story(found)}")
+    _delete(api, namespace, name)
+
+
+def _kind(namespace: str) -> tuple[str, str, str, str]:
+    return names.GROUP, names.VERSION, namespace, names.STUDIES
+
+
+def _get(api: client.CustomObjectsApi, namespace: str, name: str) -> Object | None:
+    try:
+        found: Object = api.get_namespaced_custom_object(*_kind(namespace), name)
+    except client.ApiException as error:
+        if error.status == 404:
+            return None
+        raise
+    return found
+
+
+def _delete(api: client.CustomObjectsApi, namespace: str, name: str) -> None:
+    try:
+        api.delete_namespaced_custom_object(*_kind(namespace), name)
+    except client.ApiException as error:
+        if error.status != 404:
+            raise
+
+
+def _wait(deadline: float, otherwise: str) -> None:
+    if time.monotonic() > deadline:
+        raise SelfTestError(otherwise)
+    time.sleep(POLL_S)
+
+
+def _story(found: Object) -> str:
+    conditions = (found.get("status") or {}).get("conditions") or ()
+    told = [f"{c['type']}={c['status']} {c['reason']}: {c['message']}" for c in conditions]
+    return "; ".join(told) or "it has no conditions: is an operator running that watches here?"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m primo_operator.selftest", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--namespace", required=True, help="one that the operator watches")
+    parser.add_argument("--name", default="self-test", help="of the study")
+    parser.add_argument("--image", required=True, help="the sidecar's")
+    parser.add_argument("--timeout", type=float, default=300, metavar="SECONDS")
+    given = parser.parse_args(arguments)
+    try:
+        config.load_incluster_config()
+    except config.ConfigException:
+        config.load_kube_config()
+    api = client.CustomObjectsApi()
+
+    def say(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    try:
+        run(api, given.namespace, study(given.name, given.image), given.timeout, say)
+    except (SelfTestError, client.ApiException) as error:
+        say(f"self-test failed: {error}")
+        return 1
+    say("self-test passed: the operator ran two trials to their end")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

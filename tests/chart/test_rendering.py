@@ -1,0 +1,317 @@
+"""What the chart renders to, for every set of values in `support/chart.py`."""
+
+import copy
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from primo_operator.crds import KINDS, render
+from primo_operator.manifests import job, probe_pod
+from primo_operator.selftest import study as self_test_study
+from primo_operator.settings import Settings
+from primo_study.spec import parse
+from primo_study.study import TrialPhase
+from support import builders
+from support.chart import (
+    CHART,
+    FEATURES,
+    MODES,
+    NAMESPACE,
+    RELEASE,
+    RENDERINGS,
+    VERSIONS,
+    Helm,
+    Object,
+    definitions_of_ours,
+    merged,
+    of_kind,
+    pod_specs,
+    problems,
+)
+from support.pod_security import RULES, broken
+
+CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition")
+
+
+def test_there_are_renderings_enough() -> None:
+    assert len(RENDERINGS) >= 40
+
+
+def test_it_lints(any_helm: Helm) -> None:
+    assert "0 chart(s) failed" in any_helm("lint", "--strict", str(CHART))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_takes_every_object(renderings: dict[str, list[Object]], version: str) -> None:
+    objects = renderings[version]
+    assert [p for each in objects for p in problems(json.dumps(each), version)] == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_schemas_find_a_field_that_is_none(one_helm: Helm, version: str) -> None:
+    (deployment,) = of_kind(one_helm.template(), "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x"
+    assert "imagee" in "".join(problems(json.dumps(deployment), version))
+
+
+def test_every_pod_meets_pod_security_restricted(rendering: list[Object]) -> None:
+    pods = pod_specs(rendering)
+    assert [broken(spec) for spec in pods] == [[] for _ in pods]
+    assert len(pods) == 2  # the operator's and the self-test's
+
+
+def test_every_pod_has_a_root_file_system_that_is_read_only(rendering: list[Object]) -> None:
+    for spec in pod_specs(rendering):
+        for container in spec["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_the_trials_of_the_self_test_meet_pod_security_restricted() -> None:
+    manifest = self_test_study("self-test", "primo-sidecar:0.1.0")
+    study = builders.study(spec=parse(manifest["spec"]))
+    made = job(study, builders.trial(0, TrialPhase.QUEUED), "uid", Settings())
+    assert broken(probe_pod(made)["spec"]) == []
+
+
+VIOLATIONS: dict[str, Callable[[Any], Any]] = {
+    "no host namespaces": lambda s: s.update(hostPID=True),
+    "no host processes": lambda s: s["securityContext"].update(
+        windowsOptions={"hostProcess": True}
+    ),
+    "not privileged": lambda s: s["containers"][0]["securityContext"].update(privileged=True),
+    "all capabilities dropped": lambda s: s["containers"][0]["securityContext"].pop("capabilities"),
+    "none added but NET_BIND_SERVICE": lambda s: s["containers"][0]["securityContext"][
+        "capabilities"
+    ].update(add=["SYS_ADMIN"]),
+    "volumes of allowed kinds": lambda s: s["volumes"].append(
+        {"name": "host", "hostPath": {"path": "/"}}
+    ),
+    "no host ports": lambda s: s["containers"][0]["ports"][0].update(hostPort=1),
+    "no hosts in probes and hooks": lambda s: s["containers"][0]["livenessProbe"]["httpGet"].update(
+        host="10.0.0.1"
+    ),
+    "AppArmor confined": lambda s: s["securityContext"].update(
+        appArmorProfile={"type": "Unconfined"}
+    ),
+    "usual SELinux": lambda s: s["securityContext"].update(seLinuxOptions={"user": "root"}),
+    "default /proc": lambda s: s["containers"][0]["securityContext"].update(procMount="Unmasked"),
+    "safe sysctls": lambda s: s["securityContext"].update(
+        sysctls=[{"name": "kernel.msgmax", "value": "1"}]
+    ),
+    "no privilege escalation": lambda s: s["containers"][0]["securityContext"].pop(
+        "allowPrivilegeEscalation"
+    ),
+    "not root": lambda s: s["securityContext"].pop("runAsNonRoot"),
+    "no user 0": lambda s: s["securityContext"].update(runAsUser=0),
+    "seccomp": lambda s: s["securityContext"].pop("seccompProfile"),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_rules_of_pod_security_find_what_breaks_them(one_helm: Helm, rule: str) -> None:
+    (deployment,) = of_kind(one_helm.template(), "Deployment")
+    spec = copy.deepcopy(deployment["spec"]["template"]["spec"])
+    VIOLATIONS[rule](spec)
+    assert broken(spec) == [rule]
+
+
+def test_every_object_says_what_it_belongs_to(rendering: list[Object]) -> None:
+    for each in rendering:
+        labels = each["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == RELEASE
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+        assert all(re.fullmatch(r"[\w.-]{1,63}", value) for value in labels.values())
+        namespaced = each["kind"] not in CLUSTER_WIDE
+        assert ("namespace" in each["metadata"]) == namespaced
+
+
+def test_no_two_objects_have_one_name(rendering: list[Object]) -> None:
+    keys = [(e["kind"], e["metadata"].get("namespace"), e["metadata"]["name"]) for e in rendering]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_selector_is_that_of_the_pods_and_of_the_policy(rendering: list[Object]) -> None:
+    (deployment,) = of_kind(rendering, "Deployment")
+    selector = deployment["spec"]["selector"]["matchLabels"]
+    assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    for policy in of_kind(rendering, "NetworkPolicy"):
+        assert policy["spec"]["podSelector"]["matchLabels"] == selector
+    for pod in of_kind(rendering, "Pod"):
+        assert not selector.items() <= pod["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("values", FEATURES.values(), ids=FEATURES)
+def test_no_value_changes_the_selector_but_a_name(one_helm: Helm, values: dict[str, Any]) -> None:
+    """A Deployment's selector cannot be changed: an upgrade with new values must not try."""
+    if "nameOverride" in values:
+        pytest.skip("the name is part of it")
+    before, after = (of_kind(one_helm.template(v), "Deployment")[0] for v in ({}, values))
+    assert before["spec"]["selector"] == after["spec"]["selector"]
+
+
+def test_helm_3_and_4_render_alike(any_helm: Helm, one_helm: Helm) -> None:
+    values = RENDERINGS["everything"]
+    assert any_helm.template(values) == one_helm.template(values)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_upgrade_with_the_same_values_changes_nothing(one_helm: Helm, mode: str) -> None:
+    installed = one_helm.template(MODES[mode])
+    assert one_helm.template(MODES[mode], "--is-upgrade") == installed
+
+
+@pytest.mark.parametrize("version", ["1.28.9", "1.19.0"])
+def test_a_kubernetes_without_native_sidecars_is_refused(one_helm: Helm, version: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        one_helm.template({}, "--kube-version", version)
+    assert f"is incompatible with Kubernetes v{version}" in refused.value.stderr
+
+
+# --- definitions
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.plural)
+def test_the_charts_definitions_are_those_of_crds(kind: Any) -> None:
+    """`make crds` writes both."""
+    assert (CHART / "files" / "crds" / f"{kind.plural}.yaml").read_text() == render(kind)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nothing_is_lost_of_the_definitions(one_helm: Helm, version: str) -> None:
+    """But the selectable fields, which Kubernetes 1.29 does not know."""
+    objects = one_helm.template({}, "--kube-version", f"{version}.0")
+    rendered = of_kind(objects, "CustomResourceDefinition")
+    specs = {each["metadata"]["name"]: each["spec"] for each in rendered}
+    expected = {name: each["spec"] for name, each in definitions_of_ours().items()}
+    if version == "1.29":
+        for spec in expected.values():
+            del spec["versions"][0]["selectableFields"]
+    assert specs == expected
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_definitions_outlive_the_release_unless_told_otherwise(one_helm: Helm, keep: bool) -> None:
+    for each in of_kind(
+        one_helm.template({"crds": {"keep": keep}, "commonAnnotations": {"a": "b"}}),
+        "CustomResourceDefinition",
+    ):
+        annotations = each["metadata"]["annotations"]
+        assert (annotations.get("helm.sh/resource-policy") == "keep") == keep
+
+
+# --- the operator's pod
+
+
+def container(one_helm: Helm, values: dict[str, Any]) -> Object:
+    (deployment,) = of_kind(one_helm.template(values), "Deployment")
+    (found,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def environment(one_helm: Helm, values: dict[str, Any]) -> dict[str, str]:
+    return {e["name"]: e.get("value", "") for e in container(one_helm, values)["env"]}
+
+
+def test_the_old_operator_ends_before_the_new_one_starts(rendering: list[Object]) -> None:
+    (deployment,) = of_kind(rendering, "Deployment")
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.parametrize(("replicas", "budgets"), [(0, 0), (1, 0), (2, 1)])
+def test_drains_are_held_up_only_where_another_operator_can_take_over(
+    one_helm: Helm, replicas: int, budgets: int
+) -> None:
+    objects = one_helm.template({"replicas": replicas})
+    (deployment,) = of_kind(objects, "Deployment")
+    assert deployment["spec"]["replicas"] == replicas
+    found = of_kind(objects, "PodDisruptionBudget")
+    assert len(found) == budgets
+    for budget in found:
+        assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+
+
+def test_the_settings_are_the_operators_own(one_helm: Helm) -> None:
+    """The chart's defaults are those of the code, and its values reach the code."""
+    given = Settings.from_environment(environment(one_helm, {}))
+    assert given == replace(Settings(), lease_namespace=NAMESPACE)
+    found = Settings.from_environment(environment(one_helm, RENDERINGS["everything"]))
+    assert (found.workers, found.resync_s, found.status_interval_s) == (2, 60.5, 0.5)
+    assert (found.request_timeout_s, found.suggestion_timeout_s) == (10, 30)
+    assert found.sidecar_metrics_port == 0
+    assert found.sidecar_image == "localhost/sidecar@sha256:" + "1" * 64
+
+
+@pytest.mark.parametrize(
+    ("registry", "image", "expected"),
+    [
+        pytest.param("", {}, "primo-operator:0.1.0", id="the chart's own version"),
+        pytest.param("r.example", {"tag": "2"}, "r.example/primo-operator:2", id="a registry"),
+        pytest.param("r.example/", {"repository": "a/b"}, "r.example/a/b:0.1.0", id="a path"),
+        pytest.param(
+            "r.example", {"repository": "q.example/a"}, "q.example/a:0.1.0", id="its own registry"
+        ),
+        pytest.param("r.example", {"repository": "h:5000/a"}, "h:5000/a:0.1.0", id="with a port"),
+        pytest.param(
+            "", {"tag": "2", "digest": "sha256:" + "a" * 64},
+            "primo-operator@sha256:" + "a" * 64, id="a digest goes first",
+        ),
+    ],
+)  # fmt: skip
+def test_images(one_helm: Helm, registry: str, image: dict[str, str], expected: str) -> None:
+    assert container(one_helm, {"imageRegistry": registry, "image": image})["image"] == expected
+
+
+def test_what_is_watched_is_what_the_command_line_takes(one_helm: Helm) -> None:
+    assert "--all-namespaces" in container(one_helm, {})["args"]
+    args = container(one_helm, MODES["two namespaces"])["args"]
+    assert {"--namespace=team-a", "--namespace=team-b"} <= set(args)
+    assert "--all-namespaces" not in args
+
+
+def test_probes_ask_where_the_operator_serves(rendering: list[Object]) -> None:
+    (deployment,) = of_kind(rendering, "Deployment")
+    (operator,) = deployment["spec"]["template"]["spec"]["containers"]
+    (port,) = operator["ports"]
+    assert f"--liveness=http://0.0.0.0:{port['containerPort']}/healthz" in operator["args"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert operator[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+
+
+# --- what users are told
+
+
+def notes(helm: Helm, values: dict[str, Any]) -> str:
+    """Only Helm 4 shows them without a cluster."""
+    arguments = ("install", RELEASE, str(CHART), "-n", NAMESPACE, "--dry-run=client")
+    return helm(*arguments, values=values).partition("NOTES:\n")[2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_commands_of_the_notes_name_what_there_is(one_helm: Helm, mode: str) -> None:
+    text = notes(one_helm, merged(MODES[mode], {"fullnameOverride": "tuner"}))
+    assert f"kubectl --namespace {NAMESPACE} rollout status deployment/tuner" in text
+    assert f"helm test {RELEASE} --namespace {NAMESPACE}" in text
+    (watched,) = re.findall(r"--namespace (\S+) get primostudies,primotrials", text)
+    assert watched == (NAMESPACE if mode == "all namespaces" else "team-a")
+    deleted = re.search(r"delete crd (.+)", text)
+    assert deleted
+    assert set(deleted[1].split()) == definitions_of_ours().keys()
+
+
+def test_the_self_test_runs_where_the_operator_watches(rendering: list[Object]) -> None:
+    (deployment,) = of_kind(rendering, "Deployment")
+    args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    watched = [a.removeprefix("--namespace=") for a in args if a.startswith("--namespace=")]
+    (pod,) = of_kind(rendering, "Pod")
+    (where,) = (
+        a.removeprefix("--namespace=")
+        for a in pod["spec"]["containers"][0]["args"]
+        if a.startswith("--namespace=")
+    )
+    assert where in (watched or [NAMESPACE])

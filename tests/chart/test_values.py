@@ -1,0 +1,116 @@
+"""The chart's values: what is refused and in which words, and that all of them are documented."""
+
+import importlib.util
+import json
+import subprocess
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from support.chart import CHART, RENDERINGS, ROOT, Helm, Values
+
+BAD: dict[str, tuple[Values, str]] = {
+    "a value that is none": ({"replicaCount": 2}, "replicaCount"),
+    "a third operator": ({"replicas": 3}, "replicas"),
+    "a typo below another": ({"image": {"tagg": "1"}}, "tagg"),
+    "an empty image": ({"image": {"repository": ""}}, "image.repository"),
+    "an image with a tag": ({"image": {"repository": "a b"}}, "image.repository"),
+    "a digest that is cut": ({"image": {"digest": "sha256:12"}}, "image.digest"),
+    "a tag that is a number": ({"sidecar": {"image": {"tag": 1.2}}}, "sidecar.image.tag"),
+    "a pull policy": ({"image": {"pullPolicy": "always"}}, "image.pullPolicy"),
+    "secrets by name alone": ({"imagePullSecrets": ["pull"]}, "imagePullSecrets.0"),
+    "a port too high": ({"sidecar": {"metricsPort": 70000}}, "sidecar.metricsPort"),
+    "a namespace in place of a list": ({"watch": {"namespaces": "team"}}, "watch.namespaces"),
+    "a namespace that cannot be": ({"watch": {"namespaces": ["Team"]}}, "watch.namespaces.0"),
+    "a namespace twice": ({"watch": {"namespaces": ["a", "a"]}}, "watch.namespaces"),
+    "a word for a switch": ({"crds": {"install": "yes"}}, "crds.install"),
+    "no workers": ({"settings": {"workers": 0}}, "settings.workers"),
+    "half a worker": ({"settings": {"workers": 1.5}}, "settings.workers"),
+    "no time": ({"settings": {"resyncSeconds": 0}}, "settings.resyncSeconds"),
+    "time with a unit": ({"settings": {"resyncSeconds": "5m"}}, "settings.resyncSeconds"),
+    "a setting by its variable": (
+        {"extraEnv": [{"name": "PRIMO_WORKERS", "value": "9"}]},
+        "extraEnv.0.name",
+    ),
+    "an environment value that is none": (
+        {"extraEnv": [{"name": "A", "value": 1}]},
+        "extraEnv.0.value",
+    ),
+    "memory in a wrong unit": ({"resources": {"limits": {"memory": "4GB"}}}, "resources.limits"),
+    "a privileged port": ({"probes": {"port": 80}}, "probes.port"),
+    "no API server": ({"networkPolicy": {"apiServerPorts": []}}, "networkPolicy.apiServerPorts"),
+    "a label that is a number": ({"commonLabels": {"cost": 1}}, "commonLabels.cost"),
+    "a toleration": ({"tolerations": [{"operator": "Is"}]}, "tolerations.0.operator"),
+    "an affinity": ({"affinity": {"nodes": {}}}, "affinity"),
+}
+
+
+@pytest.mark.parametrize(("values", "field"), BAD.values(), ids=BAD)
+def test_a_bad_value_is_refused_by_name(any_helm: Helm, values: Values, field: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        any_helm.template(values)
+    words = refused.value.stderr
+    assert field in words or "/" + field.replace(".", "/") in words, words
+
+
+def test_none_of_the_good_values_is_refused(any_helm: Helm) -> None:
+    any_helm.template(RENDERINGS["everything"])
+
+
+def test_a_chart_may_have_this_one_as_a_part(one_helm: Helm) -> None:
+    """Helm gives `global` to subcharts."""
+    one_helm.template({"global": {"anything": 1}})
+
+
+# --- documentation
+
+
+def _keys(values: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _properties(schema: Any, prefix: str = "") -> Iterator[str]:
+    for key, child in schema.get("properties", {}).items():
+        yield f"{prefix}{key}"
+        yield from _properties(child, f"{prefix}{key}.")
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    free = ("podSecurityContext.", "securityContext.", "resources.")  # as Kubernetes has them
+    given = {key for key in _keys(values) if not key.startswith(free)}
+    known = {key for key in _properties(schema) if not key.startswith(free)}
+    # Maps whose keys are not listed in values.yaml.
+    optional = {key for key in known if key.startswith("affinity.")} | {"global"}
+    assert known - optional == given
+
+
+def _table_module() -> ModuleType:
+    found = importlib.util.spec_from_file_location(
+        "values_table", ROOT / "helm" / "values_table.py"
+    )
+    assert found
+    assert found.loader
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_has_the_table_of_the_values() -> None:
+    """`make chart` writes it."""
+    table = _table_module()
+    readme = (CHART / "README.md").read_text()
+    assert readme == table.with_table(readme, table.table((CHART / "values.yaml").read_text()))
+
+
+def test_a_value_without_a_comment_is_found() -> None:
+    table = _table_module()
+    with pytest.raises(table.UndocumentedError, match=r"values\.yaml: a\.b has no comment"):
+        table.values("a:\n  # Said.\n  c: 1\n  b: 2\n")
