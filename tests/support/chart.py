@@ -126,19 +126,27 @@ class Helm:
 
     program: Path
 
-    def __call__(self, *arguments: str, values: Values | None = None, **kwargs: Any) -> str:
-        """What it says; raises CalledProcessError with `stderr` if it fails."""
+    def __call__(
+        self, *arguments: str, values: Values | None = None, check: bool = True, **kwargs: Any
+    ) -> str:
+        """What it says; raises CalledProcessError with what it said if it fails."""
         with_values = [*arguments, "--values", "-"] if values is not None else list(arguments)
         text = None if values is None else json.dumps(values)
         done = subprocess.run(
             [str(self.program), *with_values],
             input=text,
-            check=True,
+            check=False,
             capture_output=True,
             text=True,
             timeout=120,
             **kwargs,
         )
+        try:
+            if check:
+                done.check_returncode()
+        except subprocess.CalledProcessError as error:
+            error.add_note(done.stderr)
+            raise
         return done.stdout
 
     def template(self, values: Values | None = None, *more: str) -> list[Object]:

@@ -1,8 +1,9 @@
-"""Protobuf request bodies of the few kinds that kubectl sends in nothing else.
+"""Protobuf request bodies of the few kinds that kubectl and helm send in nothing else.
 
-`kubectl create namespace|configmap|secret|serviceaccount` and `kubectl auth` post
-application/vnd.kubernetes.protobuf without a JSON fallback, but take JSON replies. Field numbers
-are those of the generated.proto files in k8s.io/api and k8s.io/apimachinery.
+`kubectl create namespace|configmap|secret|serviceaccount`, `kubectl auth` and helm, about the
+Secrets that hold its releases, send application/vnd.kubernetes.protobuf without a JSON fallback,
+but take JSON replies. Field numbers are those of the generated.proto files in k8s.io/api and
+k8s.io/apimachinery.
 """
 
 import base64
@@ -113,6 +114,10 @@ def _BOOL(name: str) -> Field:  # noqa: N802
     return Field(name, bool)
 
 
+def _INT(name: str) -> Field:  # noqa: N802
+    return Field(name, int)
+
+
 def _NESTED(name: str, fields: Message, repeated: bool = False) -> Field:  # noqa: N802
     return Field(name, lambda data: _message(data, fields), repeated)
 
@@ -180,6 +185,13 @@ _KINDS: Mapping[str, Message] = {
         5: _BOOL("immutable"),
     },
     "ServiceAccount": {1: _METADATA},
+    "DeleteOptions": {
+        1: _INT("gracePeriodSeconds"),
+        2: _NESTED("preconditions", {1: _TEXT("uid"), 2: _TEXT("resourceVersion")}),
+        3: _BOOL("orphanDependents"),
+        4: _TEXT("propagationPolicy"),
+        5: _TEXTS("dryRun"),
+    },
     "SelfSubjectAccessReview": {1: _METADATA, 2: _NESTED("spec", _ACCESS_REVIEW)},
     "SelfSubjectRulesReview": {1: _METADATA, 2: _NESTED("spec", {1: _TEXT("namespace")})},
     "SelfSubjectReview": {1: _METADATA},

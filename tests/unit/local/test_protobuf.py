@@ -84,6 +84,12 @@ def test_metadata() -> None:
             "spec",
             {"resourceAttributes": {"verb": "get", "resource": "pods"}},
         ),
+        pytest.param(
+            "v1", "DeleteOptions", field(1, 0), "gracePeriodSeconds", 0, id="at once is said"
+        ),
+        ("v1", "DeleteOptions", field(2, field(1, "u")), "preconditions", {"uid": "u"}),
+        ("v1", "DeleteOptions", field(4, "Background"), "propagationPolicy", "Background"),
+        ("v1", "DeleteOptions", field(5, "All"), "dryRun", ["All"]),
     ],
 )
 def test_other_fields(version: str, kind: str, part: bytes, name: str, decoded: Any) -> None:
