@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test helm lint format crds chart benchmark clean
+.PHONY: help demo test helm lint format crds chart package audit benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -49,6 +49,18 @@ benchmark: $(VENV)/installed  ## search quality of the optimizer, minutes; DATA=
 
 chart: $(VENV)/installed  ## write the table of the chart's values
 	$(BIN)/python helm/values_table.py
+
+package: $(VENV)/installed helm  ## wheel, sdist, chart and install.yaml in dist/; REGISTRY=where the images are
+	rm -rf dist
+	$(BIN)/hatchling build -d dist
+	$(BIN)/helm4 package helm/primo-operator --destination dist
+	cp helm/namespace.yaml dist/install.yaml
+	$(BIN)/helm4 template primo-operator helm/primo-operator --namespace primo-system --no-hooks \
+		--set imageRegistry=$(REGISTRY) >> dist/install.yaml
+
+audit: $(VENV)/installed  ## known vulnerabilities of the pinned dependencies; asks an advisory service
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt pip-audit
+	$(BIN)/pip-audit --no-deps --disable-pip --requirement constraints.txt
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

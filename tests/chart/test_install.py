@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from primo_operator.selftest import study
 from support.apiserver import ApiServer, Wire
-from support.chart import CHART, RELEASE, Helm, Object, Values
+from support.chart import CHART, RELEASE, ROOT, Helm, Object, Values
 from support.kube import until
+from support.kubectl import kubectl
 
 pytestmark = pytest.mark.cluster
 
@@ -183,3 +185,18 @@ def test_definitions_go_with_the_release_where_they_are_not_kept(
     release("uninstall")
     for name in OURS:
         until(lambda name=name: wire.gone(f"{DEFINITIONS}/{name}"), f"{name} goes")
+
+
+def test_the_plain_manifests_are_taken_by_kubectl(
+    one_helm: Helm, server: ApiServer, wire: Wire, tmp_path: Path
+) -> None:
+    """As `make package` writes them: the self-test is Helm's and left out."""
+    name = yaml.safe_load((ROOT / "helm" / "namespace.yaml").read_text())["metadata"]["name"]
+    manifests = tmp_path / "install.yaml"
+    rendered = one_helm("template", RELEASE, str(CHART), "--namespace", name, "--no-hooks")
+    manifests.write_text((ROOT / "helm" / "namespace.yaml").read_text() + rendered)
+    said = kubectl(server.kubeconfig, "apply", "-f", str(manifests)).splitlines()
+    assert all(line.endswith(" created") for line in said), said
+    assert wire.names(f"/apis/apps/v1/namespaces/{name}/deployments") == [RELEASE]
+    assert not any("self-test" in line for line in said)
+    kubectl(server.kubeconfig, "delete", "--ignore-not-found", "-f", str(manifests))

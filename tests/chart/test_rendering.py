@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 
 from primo_operator.crds import KINDS, render
 from primo_operator.manifests import job, probe_pod
@@ -24,6 +25,7 @@ from support.chart import (
     NAMESPACE,
     RELEASE,
     RENDERINGS,
+    ROOT,
     VERSIONS,
     Helm,
     Object,
@@ -57,6 +59,14 @@ def test_the_schemas_find_a_field_that_is_none(one_helm: Helm, version: str) -> 
     (deployment,) = of_kind(one_helm.template(), "Deployment")
     deployment["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x"
     assert "imagee" in "".join(problems(json.dumps(deployment), version))
+
+
+def test_the_namespace_of_the_plain_manifests_is_one() -> None:
+    """`make package` puts it before what the chart renders to."""
+    namespace = yaml.safe_load((ROOT / "helm" / "namespace.yaml").read_text())
+    assert [p for version in VERSIONS for p in problems(json.dumps(namespace), version)] == []
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"--namespace {namespace['metadata']['name']}" in makefile
 
 
 def test_every_pod_meets_pod_security_restricted(rendering: list[Object]) -> None:
@@ -297,6 +307,7 @@ def test_the_commands_of_the_notes_name_what_there_is(one_helm: Helm, mode: str)
     text = notes(one_helm, merged(MODES[mode], {"fullnameOverride": "tuner"}))
     assert f"kubectl --namespace {NAMESPACE} rollout status deployment/tuner" in text
     assert f"helm test {RELEASE} --namespace {NAMESPACE}" in text
+    assert f"kubectl --namespace {NAMESPACE} logs tuner-self-test" in text
     (watched,) = re.findall(r"--namespace (\S+) get primostudies,primotrials", text)
     assert watched == (NAMESPACE if mode == "all namespaces" else "team-a")
     deleted = re.search(r"delete crd (.+)", text)
