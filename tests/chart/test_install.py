@@ -8,6 +8,7 @@ does.
 """
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from primo_operator.crds import KINDS
 from primo_operator.selftest import study
 from support.apiserver import ApiServer, Wire
 from support.chart import CHART, RELEASE, ROOT, Helm, Object, Values
@@ -86,11 +88,13 @@ class Release:
         self.namespace = f"install-{helm.program.name}"
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(home)}
 
-    def __call__(self, verb: str, values: Values | None = None, check: bool = True) -> str:
+    def __call__(
+        self, verb: str, values: Values | None = None, *more: str, check: bool = True
+    ) -> str:
         chart = [] if verb == "uninstall" else [str(CHART), *self._patching]
         options = ["--create-namespace"] if verb == "install" else []
         return self._helm(
-            verb, RELEASE, *chart, "-n", self.namespace, *options,
+            verb, RELEASE, *chart, "-n", self.namespace, *options, *more,
             values=values, check=check, env=self._environment,
         )  # fmt: skip
 
@@ -176,6 +180,17 @@ def test_definitions_survive_and_are_taken_over_by_the_next_install(
     wire.make(kept, study("kept", "image"))
     release("install", {})
     assert wire.names(kept) == ["kept"]
+
+
+def test_definitions_that_were_applied_by_hand_are_taken_over_when_told(
+    release: Release, server: ApiServer
+) -> None:
+    crds = [str(ROOT / "crds" / f"{kind.plural}.yaml") for kind in KINDS]
+    kubectl(server.kubeconfig, "apply", *(f"--filename={path}" for path in crds))
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        release("install", {})
+    assert "invalid ownership metadata" in refused.value.stderr
+    release("install", {}, "--take-ownership")
 
 
 def test_definitions_go_with_the_release_where_they_are_not_kept(
