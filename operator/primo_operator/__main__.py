@@ -31,6 +31,7 @@ def main() -> None:
         parser.error("one of --namespace and --all-namespaces is required")
     kopf.configure(verbose=given.verbose)
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # a line for each probe
     sys.exit(asyncio.run(_serve(given)))
 
 

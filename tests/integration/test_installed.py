@@ -65,6 +65,7 @@ class Installed:
     port: int
     authorizer: Authorizer
     process: "subprocess.Popen[bytes]"
+    log: Path
 
     def health(self) -> tuple[int, Any]:
         """Status and body of the endpoint; 0 while it does not answer."""
@@ -115,7 +116,7 @@ def installed(
             start_new_session=True,
         )
         stack.callback(stop_process, process)
-        yield Installed(objects, port, authorizer, process)
+        yield Installed(objects, port, authorizer, process, tmp_path / "operator.log")
 
 
 def test_the_self_test_passes_with_the_charts_rights(
@@ -155,6 +156,7 @@ def test_the_probes_endpoint_answers_once_it_is_up(installed: Installed) -> None
     installed.process.terminate()
     assert installed.process.wait(15) == 0
     assert installed.health() == (0, None)
+    assert "healthz" not in installed.log.read_text()  # two probes each ten seconds
 
 
 def test_a_self_test_without_an_operator_says_what_it_waits_for(
