@@ -178,7 +178,8 @@ def _configure(settings: kopf.OperatorSettings) -> None:
 
 
 def _credentials(configuration: Any) -> kopf.ConnectionInfo:
-    token = (configuration.api_key.get("BearerToken") or "").removeprefix("Bearer ")
+    # Some ways to credentials say "Bearer TOKEN", a pod's own "bearer TOKEN".
+    token = (configuration.api_key.get("BearerToken") or "").rpartition(" ")[2].strip()
     return kopf.ConnectionInfo(
         server=configuration.host,
         ca_path=configuration.ssl_ca_cert,

@@ -12,8 +12,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from kubernetes import client, config
 
 from primo_cli.kube import Kube
 from primo_cli.session import stop_process
@@ -175,3 +177,66 @@ def test_a_self_test_without_an_operator_says_what_it_waits_for(
     assert done.returncode == 1
     assert "not completed after 1 s" in done.stdout
     assert "is an operator running that watches here?" in done.stdout
+
+
+# A service account is mounted at one place only, which a test may not write to.
+AS_A_POD = """
+import runpy, sys
+from kubernetes.aio.config import incluster_config as operators
+from kubernetes.config import incluster_config as self_tests
+folder, module, *arguments = sys.argv[1:]
+for module_ in (operators, self_tests):
+    module_.SERVICE_TOKEN_FILENAME = f"{folder}/token"
+    module_.SERVICE_CERT_FILENAME = f"{folder}/ca.crt"
+sys.argv = [module, *arguments]
+runpy.run_module(module, run_name="__main__")
+"""
+
+
+def test_operator_and_self_test_log_in_as_pods_do(
+    kube: Kube, local_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    """With a mounted token, over TLS; all other tests have a kubeconfig."""
+    given = client.Configuration()
+    config.load_kube_config(str(local_cluster.kubeconfig), client_configuration=given)
+    (tmp_path / "ca.crt").write_bytes(Path(given.ssl_ca_cert).read_bytes())
+    (tmp_path / "token").write_text(given.api_key["BearerToken"].removeprefix("Bearer "))
+    server = urlsplit(given.host)
+    environment = {
+        **os.environ,
+        "KUBERNETES_SERVICE_HOST": str(server.hostname),
+        "KUBERNETES_SERVICE_PORT": str(server.port),
+        "KUBECONFIG": str(tmp_path / "none"),
+        "PRIMO_SIDECAR_METRICS_ADDRESS": "127.0.0.1",
+        "PRIMO_SIDECAR_METRICS_PORT": "0",
+    }
+    run = [sys.executable, "-c", AS_A_POD, str(tmp_path)]
+    with (tmp_path / "operator.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*run, "primo_operator", "--namespace", "default"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        arguments = [
+            "--namespace",
+            "default",
+            "--name",
+            "as-a-pod",
+            "--image",
+            "x",
+            "--timeout",
+            "60",
+        ]
+        done = subprocess.run(
+            [*run, "primo_operator.selftest", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        stop_process(process)
+    assert done.returncode == 0, done.stdout + (tmp_path / "operator.log").read_text()

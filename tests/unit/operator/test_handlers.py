@@ -1,13 +1,15 @@
 """What kopf calls, without a cluster."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import kopf
 import pytest
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import incluster_config
 
-from primo_operator import handlers
+from primo_operator import handlers, kubernetes_cluster
 from primo_operator.queue import StudyQueue
 from primo_operator.settings import Settings
 
@@ -18,6 +20,52 @@ def no_credentials_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
         return ApiClient(Configuration(host="http://127.0.0.1:1"))
 
     monkeypatch.setattr(handlers, "connect", connect)
+
+
+async def _logged_in(context: str | None) -> kopf.ConnectionInfo:
+    found = handlers.registry(Settings(), context)._activities.get_all_handlers()
+    (login,) = (handler.fn for handler in found if handler.fn.__name__ == "login")
+    info: kopf.ConnectionInfo = await login()  # type: ignore[misc, call-arg]
+    return info
+
+
+def test_a_pod_logs_in_with_the_token_of_its_service_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As mounted: kopf sends `Bearer` before the token by itself, and needs the bare one."""
+    monkeypatch.setattr(handlers, "connect", kubernetes_cluster.connect)
+    for name, text in (("TOKEN", "a.b.c"), ("CERT", "certificate")):
+        file = tmp_path / name
+        file.write_text(text)
+        monkeypatch.setattr(incluster_config, f"SERVICE_{name}_FILENAME", str(file))
+    monkeypatch.setattr(kubernetes_cluster, "ApiClient", lambda given: _Client(given))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    info = asyncio.run(_logged_in(None))
+    assert (info.server, info.token) == ("https://10.0.0.1:443", "a.b.c")
+    assert info.ca_path == str(tmp_path / "CERT")
+
+
+@pytest.mark.parametrize("said", ["Bearer a.b.c", "bearer a.b.c\n", "a.b.c"])
+def test_the_token_is_bare_whatever_the_credentials_say(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connect(context: str | None) -> ApiClient:
+        configuration = Configuration(host="https://127.0.0.1:1")
+        configuration.api_key["BearerToken"] = said
+        return ApiClient(configuration)
+
+    monkeypatch.setattr(handlers, "connect", connect)
+    assert asyncio.run(_logged_in("here")).token == "a.b.c"
+
+
+class _Client:
+    """A client that reads no certificate, for there is none."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+
+    async def close(self) -> None: ...
 
 
 async def _probed() -> Any:
