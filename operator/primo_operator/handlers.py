@@ -7,7 +7,7 @@ a study works while the operator is down, and nothing needs to be seen twice or 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import kopf
@@ -18,10 +18,12 @@ from primo_operator.asking import WorkerSuggester
 from primo_operator.cluster import Object
 from primo_operator.kubernetes_cluster import KubernetesCluster, connect
 from primo_operator.leadership import Candidacy, Elector, LeadershipLostError
-from primo_operator.mirror import Kind, Mirror
+from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.prometheus import PrometheusMetrics
 from primo_operator.queue import StudyQueue
 from primo_operator.reconcile import Reconciler
 from primo_operator.settings import Settings
+from primo_study.queries import Reading
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +80,16 @@ def registry(
         may_write = (lambda: elector.leads) if elector else (lambda: True)
         cluster = KubernetesCluster(client, ours.request_timeout_s, may_write)
         suggester = WorkerSuggester(ours.suggestion_timeout_s)
-        reconciler = Reconciler(cluster, suggester, SystemClock(), ours, mirror)
+
+        def answered(key: Key, job: str, readings: Mapping[str, Reading]) -> None:
+            reconciler.answered(key, job, readings)
+            if queue:
+                queue.mark(key)
+
+        metrics = PrometheusMetrics(ours, answered)
+        reconciler = Reconciler(cluster, suggester, metrics, SystemClock(), ours, mirror)
         queue = StudyQueue(reconciler.reconcile, ours.workers)
-        closing.append(suggester.close)
+        closing.extend((metrics.close, suggester.close))
         if elector:
             closing.append(elector.release)
         closing.append(client.close)
