@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test lint format crds benchmark clean
+.PHONY: help demo prometheus test lint format crds benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -20,7 +20,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed  ## set up and run the example study on a local cluster
 	$(BIN)/primo run -f images/example-trial/study.yaml --picture digits.front.png
 
+# Unpacked and not installed: a package's installation starts its service. Tests that need it are
+# skipped where it cannot be had.
+prometheus:  ## fetch Debian's Prometheus for the tests, if there is none
+	@command -v prometheus >/dev/null || test -x .tools/usr/bin/prometheus || { mkdir -p .tools && cd .tools \
+		&& apt-get download -qq prometheus && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb; }
+
 test: $(VENV)/installed  ## set up and run all tests
+	-@$(MAKE) --no-print-directory prometheus
 	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/installed  ## style, types, import contracts

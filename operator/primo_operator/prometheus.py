@@ -37,8 +37,10 @@ class PrometheusMetrics:
         """Without a URL nothing may be asked.
 
         Raises:
-            BadSettingError: the URL is none, or the certificates cannot be read.
+            BadSettingError: the URL is none, the certificates cannot be read, or there is no limit.
         """
+        if settings.prometheus_timeout_s <= 0:  # which would mean: for ever
+            raise BadSettingError("PRIMO_PROMETHEUS_TIMEOUT_S: 0 is not above 0")
         self._settings = settings
         self._tell = tell
         self._ssl = _ssl(settings)
@@ -98,7 +100,7 @@ class PrometheusMetrics:
         form = {
             "query": question.query,
             "time": f"{question.time:.3f}",
-            "timeout": f"{max(timeout_s, 0.001):.3f}s",
+            "timeout": f"{timeout_s:.3f}",  # a number of seconds: as duration it had to be whole
         }
         base = self._settings.prometheus_url.replace("$(namespace)", key.namespace)
         async with self._session.post(

@@ -181,7 +181,7 @@ def test_a_question_as_a_server_gets_it(tmp_path: Path) -> None:
     )
     assert found == {"energy": Reading(7.0)}
     assert seen["path"] == "/prometheus/team/api/v1/query"
-    assert seen["form"] == {"query": "up", "time": "1800000000.000", "timeout": "5.000s"}
+    assert seen["form"] == {"query": "up", "time": "1800000000.000", "timeout": "5.000"}
     assert seen["headers"]["Authorization"] == "Bearer secret"
 
 
@@ -280,6 +280,7 @@ def test_a_study_that_waits_for_its_answers_delays_no_other() -> None:
     [
         ({"prometheus_url": "prometheus:9090"}, "PRIMO_PROMETHEUS_URL: 'prometheus:9090' is no"),
         ({"prometheus_url": "file:///etc/passwd"}, "PRIMO_PROMETHEUS_URL: 'file:"),
+        ({"prometheus_timeout_s": 0.0}, "PRIMO_PROMETHEUS_TIMEOUT_S: 0 is not above 0"),
         ({"prometheus_ca_file": "/none"}, "PRIMO_PROMETHEUS_CA_FILE: '/none' holds no"),
     ],
 )
