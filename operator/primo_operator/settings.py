@@ -37,6 +37,11 @@ class Settings:
         lease_duration_s: a Lease that has not been renewed for so long is taken by another.
         lease_renew_s: an operator that could not renew it for so long stops working and ends.
         lease_retry_s: the Lease is renewed, or looked at, so often.
+        operator_metrics_address: where the operator serves its own metrics.
+        operator_metrics_port: nowhere if 0.
+        metrics_trials: of a study, that have series of their own: the front, what runs, the latest.
+        metrics_parameters: of a trial, that have series of their own.
+        metrics_keep_s: so long after its end a study's trials have series of their own.
         prometheus_url: whom to ask for objectives that the trial cannot measure, without the path
             `/api/v1/query`; nobody if empty. `$(namespace)` in it stands for the study's.
         prometheus_namespaces: whose studies may ask, by commas; `*` for all. A study's query sees
@@ -64,6 +69,11 @@ class Settings:
     lease_duration_s: int = 15
     lease_renew_s: float = 10.0
     lease_retry_s: float = 2.0
+    operator_metrics_address: str = "0.0.0.0"  # noqa: S104  # the pod's own, for Prometheus
+    operator_metrics_port: int = 0
+    metrics_trials: int = 200
+    metrics_parameters: int = 16
+    metrics_keep_s: float = 86400.0
     prometheus_url: str = ""
     prometheus_namespaces: str = ""
     prometheus_ca_file: str = ""

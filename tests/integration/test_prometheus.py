@@ -4,7 +4,9 @@ import asyncio
 import itertools
 import math
 import re
+import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from primo_operator.settings import Settings
 from primo_study.queries import Gap, Question, Reading, fill
 from support.cluster import Operator, eventually, study
 from support.kubectl import kubectl
-from support.prometheus import Exporter, Prometheus, needs_prometheus
+from support.prometheus import PROMTOOL, Exporter, Prometheus, free_port, needs_prometheus
 
 pytestmark = [pytest.mark.cluster, needs_prometheus]
 
@@ -210,3 +212,46 @@ def test_a_study_says_at_once_that_its_administrator_allows_no_queries(
     eventually(lambda: conditions().get("MetricsAvailable") == "PrometheusNotEnabled", "it says so")
     assert conditions()["Running"] == "PrometheusNotEnabled"
     assert kube.trials("forbidden", "default") == []
+
+
+def test_the_operators_own_metrics(
+    kube: Kube, local_cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real Prometheus scrapes a real study; what is deleted is gone from the next scrape."""
+    port = free_port()
+    monkeypatch.setenv("PRIMO_OPERATOR_METRICS_ADDRESS", "127.0.0.1")
+    monkeypatch.setenv("PRIMO_OPERATOR_METRICS_PORT", str(port))
+    server = Prometheus(tmp_path, port)
+    operator = Operator(local_cluster.kubeconfig, tmp_path / "operator.log")
+    server.start()
+    try:
+        kube.apply(study("watched", budget={"trials": 2}), "default")
+        this = 'study="watched",namespace="default"'
+        eventually(
+            lambda: server.query(f'primo_study_phase{{{this},phase="Completed"}} == 1'), "it ends"
+        )
+        for query, count in (
+            (f'primo_trial_objective_value{{{this},objective="error"}}', 2),
+            (f"primo_trial_parameter{{{this}}}", 2),
+            (f"primo_study_hypervolume{{{this}}} > 0", 1),
+            (f"primo_suggestion_duration_seconds_count{{{this}}} > 0", 1),
+            ('sum(primo_api_requests_total{verb="create",resource="jobs",code="201"}) >= 2', 1),
+            ('primo_pass_duration_seconds_count{result="Done"} > 0', 1),
+        ):
+            assert len(server.query(query)) == count, query
+
+        def scrape() -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                return str(answer.read().decode())
+
+        assert PROMTOOL
+        text = "".join(re.findall(r"^.*primo_.*\n", scrape(), re.MULTILINE))
+        lint = subprocess.run(
+            [PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        )
+        assert (lint.returncode, lint.stdout + lint.stderr) == (0, "")
+        kubectl(local_cluster.kubeconfig, "delete", "primostudy", "watched")
+        eventually(lambda: 'study="watched"' not in scrape(), "its series are gone")
+    finally:
+        operator.stop()
+        server.stop()

@@ -20,6 +20,8 @@ from support.cluster import eventually
 TOOLS = Path(__file__).parents[2] / ".tools"
 BINARY = shutil.which("prometheus") or shutil.which("prometheus", path=TOOLS / "usr" / "bin")
 
+PROMTOOL = shutil.which("promtool") or shutil.which("promtool", path=TOOLS / "usr" / "bin")
+
 needs_prometheus = pytest.mark.skipif(
     BINARY is None, reason="no prometheus binary: `make prometheus` fetches Debian's"
 )
@@ -33,6 +35,13 @@ scrape_configs:
   - targets: ['127.0.0.1:{port}']
     labels: {labels}
 """
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 class Exporter:
@@ -67,9 +76,7 @@ class Prometheus:
         (folder / "prometheus.yml").write_text(
             CONFIG.format(port=scraped, labels=json.dumps(labels))
         )
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         self._process: subprocess.Popen[bytes] | None = None
 
