@@ -122,7 +122,7 @@ def test_the_recipes_of_the_guide(prometheus: Prometheus) -> None:
 
     eventually(lambda: samples() >= 10 and now(prometheus) >= first + 3, "a run of some seconds")
     end = now(prometheus)
-    start = end - math.ceil(end - first)
+    start = end - math.floor(end - first) - 1  # a range is open at its start, since Prometheus 3
     queries = {
         name: fill(query, pod=POD, namespace=NAMESPACE, trial="3", start=start, end=end)
         for name, query in recipes().items()
