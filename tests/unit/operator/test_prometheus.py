@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from primo_local import pki
 from primo_operator.mirror import Key
 from primo_operator.prometheus import PrometheusMetrics, read_answer
 from primo_operator.settings import BadSettingError, Settings
@@ -133,7 +135,11 @@ async def good(_: web.Request) -> web.Response:
     return web.Response(body=answer([sample("7")]), content_type="application/json")
 
 
-def served(handler: Handler, scenario: Callable[[str], Awaitable[Any]]) -> Any:
+def served(
+    handler: Handler,
+    scenario: Callable[[str], Awaitable[Any]],
+    tls: ssl.SSLContext | None = None,
+) -> Any:
     """Run a scenario against a server on loopback, given its URL."""
 
     async def run() -> Any:
@@ -141,11 +147,12 @@ def served(handler: Handler, scenario: Callable[[str], Awaitable[Any]]) -> Any:
         app.router.add_post("/prometheus/{rest:.*}", handler)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         try:
             host, port = runner.addresses[0][:2]
-            return await scenario(f"http://{host}:{port}/prometheus/")
+            scheme = "https" if tls else "http"
+            return await scenario(f"{scheme}://{host}:{port}/prometheus/")
         finally:
             await runner.cleanup()
 
@@ -188,6 +195,19 @@ def test_a_question_as_a_server_gets_it(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there() -> None:
     found = asyncio.run(asked("http://127.0.0.1:1"))
     assert found["energy"].gap is Gap.UNREACHABLE
+
+
+@pytest.mark.parametrize(("trusted", "expected"), [("ours", None), ("others", Gap.UNREACHABLE)])
+def test_a_server_is_trusted_by_its_authority_alone(
+    trusted: str, expected: Gap | None, tmp_path: Path
+) -> None:
+    authorities = {name: pki.prepare(tmp_path / name) for name in ("ours", "others")}
+    found = served(
+        good,
+        lambda url: asked(url, prometheus_ca_file=str(authorities[trusted].certificate("ca"))),
+        pki.server_context(authorities["ours"], "apiserver"),
+    )
+    assert found["energy"].gap is expected
 
 
 def test_a_token_that_cannot_be_read(tmp_path: Path) -> None:
