@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test helm lint format crds chart package audit benchmark clean
+.PHONY: help demo test helm prometheus lint format crds chart package audit benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,10 +21,18 @@ demo: $(VENV)/installed  ## set up and run the example study on a local cluster
 	$(BIN)/primo run -f images/example-trial/study.yaml --picture digits.front.png
 
 test: $(VENV)/installed helm  ## set up and run all tests
+	-@$(MAKE) --no-print-directory prometheus
 	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal
 
 helm: $(VENV)/installed
 	$(BIN)/python tests/support/helm.py
+
+# Unpacked and not installed: a package's installation starts its service. Tests that need it are
+# skipped where it cannot be had.
+prometheus:  ## fetch Debian's Prometheus for the tests, if there is none
+	@command -v prometheus >/dev/null || test -x .tools/usr/bin/prometheus || { mkdir -p .tools && cd .tools \
+		&& { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } \
+		&& dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb; }
 
 lint: $(VENV)/installed  ## style, types, import contracts
 	$(BIN)/ruff check .

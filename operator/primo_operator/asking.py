@@ -35,6 +35,7 @@ class WorkerSuggester:
         self._timeout_s = timeout_s
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+        self.starts = 0
 
     async def suggest(self, study: Study, count: int, new_trials: int) -> Answer:
         assert study.spec
@@ -81,6 +82,7 @@ class WorkerSuggester:
     async def _exchange(self, line: bytes) -> bytes:
         process = self._process
         if process is None or process.returncode is not None:
+            self.starts += 1
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",

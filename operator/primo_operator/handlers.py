@@ -7,7 +7,7 @@ a study works while the operator is down, and nothing needs to be seen twice or 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import kopf
@@ -18,10 +18,15 @@ from primo_operator.asking import WorkerSuggester
 from primo_operator.cluster import Object
 from primo_operator.kubernetes_cluster import KubernetesCluster, connect
 from primo_operator.leadership import Candidacy, Elector, LeadershipLostError
-from primo_operator.mirror import Kind, Mirror
+from primo_operator.metrics import OperatorMetrics, StateCollector, TimedSuggester, serve
+from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.ports import Suggester
+from primo_operator.prometheus import PrometheusMetrics
 from primo_operator.queue import StudyQueue
 from primo_operator.reconcile import Reconciler
 from primo_operator.settings import Settings
+from primo_operator.study_metrics import StudyCollector
+from primo_study.queries import Reading
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +81,32 @@ def registry(
         client = await connect(context)
         elector = _elector(client, candidacy) if candidacy else None
         may_write = (lambda: elector.leads) if elector else (lambda: True)
-        cluster = KubernetesCluster(client, ours.request_timeout_s, may_write)
-        suggester = WorkerSuggester(ours.suggestion_timeout_s)
-        reconciler = Reconciler(cluster, suggester, SystemClock(), ours, mirror)
-        queue = StudyQueue(reconciler.reconcile, ours.workers)
-        closing.append(suggester.close)
+        told = OperatorMetrics()
+        cluster = KubernetesCluster(client, ours.request_timeout_s, may_write, told.count_request)
+        worker = WorkerSuggester(ours.suggestion_timeout_s)
+        clock = SystemClock()
+
+        def answered(key: Key, job: str, readings: Mapping[str, Reading]) -> None:
+            reconciler.answered(key, job, readings)
+            if queue:
+                queue.mark(key)
+
+        prometheus = PrometheusMetrics(ours, answered)
+        served = ours.operator_metrics_port > 0
+        suggester: Suggester = TimedSuggester(worker, told) if served else worker
+        reconciler = Reconciler(cluster, suggester, prometheus, clock, ours, mirror)
+        queue = StudyQueue(told.timed(reconciler.reconcile), ours.workers)
+        closing.extend((prometheus.close, worker.close))
+        if served:
+            told.registry.register(StateCollector(queue, worker))
+            closing.append((await serve(told, ours, mirror)).cleanup)
         if elector:
             closing.append(elector.release)
         closing.append(client.close)
 
         def work() -> None:
+            # Who waits for the lead sees the studies too, and would show them a second time.
+            told.registry.register(StudyCollector(mirror, ours, clock.now))
             running.append(asyncio.create_task(queue.run(), name="passes"))
             running.append(asyncio.create_task(cluster.post_notices(), name="notices"))
 

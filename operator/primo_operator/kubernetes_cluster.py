@@ -40,6 +40,8 @@ PODS = "/api/v1/namespaces/{}/pods"
 EVENTS = "/api/v1/namespaces/{}/events"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 
+Count = Callable[[str, str, int | None], None]
+
 PAGE = 500
 WAITING_NOTICES = 200
 MERGE_PATCH = "application/merge-patch+json"
@@ -67,15 +69,21 @@ class KubernetesCluster:
     """`Cluster` and `Leases` by HTTP. Give it `post_notices` as a task, or Events are never shown.
 
     `may_write` is asked before each call that writes: a process that was paused while another took
-    its place must not finish what it had begun.
+    its place must not finish what it had begun. `count` is told of each call and of the HTTP status
+    that came, None if nothing came.
     """
 
     def __init__(
-        self, client: ApiClient, timeout_s: float, may_write: Callable[[], bool] = lambda: True
+        self,
+        client: ApiClient,
+        timeout_s: float,
+        may_write: Callable[[], bool] = lambda: True,
+        count: Count = lambda *_: None,
     ) -> None:
         self._client = client
         self._timeout_s = timeout_s
         self._may_write = may_write
+        self._count = count
         self._throttle = Throttle()
         self._notices: asyncio.Queue[Notice] = asyncio.Queue(WAITING_NOTICES)
 
@@ -261,7 +269,9 @@ class KubernetesCluster:
             )
             content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._count(method, path, None)
             raise ClusterError(f"{method} {path}: {error or type(error).__name__}") from error
+        self._count(method, path, response.status)
         return _answer(method, path, response.status, content)
 
 

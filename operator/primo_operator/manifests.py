@@ -251,7 +251,7 @@ def _env(variables: Mapping[str, str]) -> list[Manifest]:
 
 def _metrics(spec: StudySpec) -> str:
     """What must be reported, each once; where a message is too long, the others go first."""
-    return json.dumps(list(dict.fromkeys(each.metric for each in spec.measured)))
+    return json.dumps(list(dict.fromkeys(each.metric for each in spec.reported)))
 
 
 def _sidecar(spec: StudySpec, limit: int, settings: Settings) -> Manifest:

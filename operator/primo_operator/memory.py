@@ -7,6 +7,7 @@ taken for lost when we know that its Job was never made.
 from dataclasses import dataclass, field
 
 from primo_operator.cluster import Object
+from primo_study.queries import Measured
 from primo_study.spec import StudySpec
 from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Waiting
 from primo_study.warm_start import Source
@@ -38,6 +39,8 @@ class Memory:
         jobs: what is known of Jobs that our view lacks, by name.
         refusals: by the Job's name.
         podless: why a Job has no pod, by the Job's name.
+        measured: what Prometheus has said of a run, by its Job's name.
+        asked: how often it was asked of that run.
         records: trials as read from their objects, by UID.
         ttls: what has been said of how long a Job is kept: once, whatever an admission policy makes
             of it.
@@ -56,6 +59,8 @@ class Memory:
     jobs: dict[str, JobState] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     podless: dict[str, Waiting] = field(default_factory=dict)
+    measured: dict[str, Measured] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
     records: dict[str, tuple[Object, TrialRecord]] = field(default_factory=dict)
     ttls: dict[str, int | None] = field(default_factory=dict)
     template: Template = field(default_factory=Template)

@@ -76,6 +76,10 @@ class Mirror:
     def keys(self) -> list[Key]:
         return list(self._families)
 
+    def studies(self) -> list[Key]:
+        """Those that exist."""
+        return sorted(key for key, family in self._families.items() if family.study)
+
     def family(self, key: Key) -> Family:
         return self._families.setdefault(key, Family())
 

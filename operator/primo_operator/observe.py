@@ -12,6 +12,7 @@ from primo_operator.pods import lingers, main_started, outcome, times, waiting
 from primo_operator.reading import read_trial
 from primo_optimizer import InvalidSpecError
 from primo_study.phases import Reason
+from primo_study.queries import Access, Measured
 from primo_study.spec import StudySpec, parse
 from primo_study.study import (
     EndedJob,
@@ -30,7 +31,7 @@ from primo_study.study import (
 PODLESS_AFTER_S = 30.0
 
 
-def observe(family: Family, memory: Memory) -> Study | None:
+def observe(family: Family, memory: Memory, access: Access | None = None) -> Study | None:
     """The study as known now; None if it does not exist.
 
     Only objects that its UID owns are its own: those of an earlier study of this name, and those
@@ -66,6 +67,7 @@ def observe(family: Family, memory: Memory) -> Study | None:
         sources=memory.sources if spec and spec.warm_start else (),
         deleting=bool(metadata.get("deletionTimestamp")),
         used_numbers=memory.used_numbers,
+        access=access or Access(),
     )
     return _with_vain(study, memory)
 
@@ -98,7 +100,7 @@ def prune(family: Family, memory: Memory, study: Study) -> None:
     """Forget what concerns no open run."""
     current = {trial.run.job for trial in study.trials if trial.unfinished and trial.run.open}
     current |= {request.name for request in study.requests}
-    for known in (memory.jobs, memory.refusals, memory.podless):
+    for known in (memory.jobs, memory.refusals, memory.podless, memory.measured, memory.asked):
         for job in known.keys() - current:
             del known[job]
     for uid in memory.records.keys() - {trial["metadata"]["uid"] for trial in family.trials}:
@@ -224,6 +226,9 @@ def _evidence(
     )
     if not run.open:
         return Evidence(lingering=lingering)
+    if run.reported:  # what its pod had to say has been written; it may be gone
+        measured = memory.measured.get(run.job, Measured())
+        return Evidence(waiting=_missing(measured), measured=measured)
     state = JobState.PRESENT if job else memory.jobs.get(run.job, JobState.UNSEEN)
     newest = max(
         pods.get(run.job, ()),
@@ -247,7 +252,12 @@ def _evidence(
         gpus=(gpus(job["spec"]["template"]["spec"]) or None) if job else None,
         started_at=started_at,
         ended_at=ended_at,
+        pod=pod["metadata"]["name"] if pod else None,
     )
+
+
+def _missing(measured: Measured) -> Waiting | None:
+    return Waiting(measured.gap, measured.message, endless=False) if measured.gap else None
 
 
 def _template(job: Object | None, state: JobState, spec: StudySpec) -> str | None:

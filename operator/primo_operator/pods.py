@@ -161,23 +161,16 @@ def _failure(end: State) -> str:
 
 def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
     """Exit code 0 throughout: what counts is what was reported."""
-    if summary is None or not summary.metrics:
-        return Outcome(Reason.METRICS_UNAVAILABLE, f"nothing was reported{_doubts(summary)}")
-    if summary.partial and not _reached(summary, run):
-        # A sidecar that was killed last knew earlier values, which are not the run's.
-        message = "the sidecar ended before it had read all reports"
-        return Outcome(Reason.METRICS_UNAVAILABLE, message + _doubts(summary))
-    for wanted in spec.measured:
-        if wanted.metric not in summary.metrics:
-            seen = ", ".join(sorted(summary.metrics)[:MAX_NAMES])
-            message = f"metric {wanted.metric!r} was not reported (reported: {seen})"
-            return Outcome(Reason.METRICS_UNAVAILABLE, message + _doubts(summary))
-    values = {o.name: _value(summary, o) for o in spec.objectives}
+    if spec.reported and (missing := _missing(summary, run, spec)):
+        return Outcome(Reason.METRICS_UNAVAILABLE, missing + _doubts(summary))
+    summary = summary or Summary(seq=0, metrics={})  # nothing had to be reported
+    values = {o.name: _value(summary, o) for o in spec.objectives if o.metric}
     constrained = {c.metric: _value(summary, c) for c in spec.constraints or ()}
     bad = [(n, v) for n, v in (*values.items(), *constrained.items()) if not math.isfinite(v)]
     if bad:
         return Outcome(Reason.DIVERGED, ", ".join(f"{name} is {v}" for name, v in bad))
-    short = run.fidelity is not None and summary.fidelity is not None
+    told = summary.fidelity is not None and not summary.partial
+    short = run.fidelity is not None and told
     if short and summary.fidelity < run.fidelity:  # type: ignore[operator]  # both are numbers
         message = f"it ended with exit code 0 at fidelity {summary.fidelity:g} of {run.fidelity:g}"
         return Outcome(Reason.FAILED, message)
@@ -191,6 +184,20 @@ def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
     )
 
 
+def _missing(summary: Summary | None, run: Run, spec: StudySpec) -> str:
+    """What should have been reported and was not; empty if all was."""
+    if summary is None or not summary.metrics:
+        return "nothing was reported"
+    if summary.partial and not _reached(summary, run):
+        # A sidecar that was killed last knew earlier values, which are not the run's.
+        return "the sidecar ended before it had read all reports"
+    for wanted in spec.reported:
+        if wanted.metric not in summary.metrics:
+            seen = ", ".join(sorted(summary.metrics)[:MAX_NAMES])
+            return f"metric {wanted.metric!r} was not reported (reported: {seen})"
+    return ""
+
+
 def _reached(summary: Summary, run: Run) -> bool:
     if run.fidelity is None or summary.fidelity is None:
         return False
@@ -199,6 +206,7 @@ def _reached(summary: Summary, run: Run) -> bool:
 
 def _value(summary: Summary, measured: Objective | Constraint) -> float:
     """Of one run."""
+    assert measured.metric
     reduced = summary.metrics[measured.metric]
     return {
         "Last": reduced.last,

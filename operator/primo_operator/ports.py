@@ -1,10 +1,12 @@
-"""What a pass reaches the world through, beside `Cluster`: the clock and the optimizer."""
+"""What a pass reaches the world through, beside `Cluster`: clock, optimizer, Prometheus."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from primo_operator.mirror import Key
 from primo_optimizer import Suggestion
+from primo_study.queries import Question
 from primo_study.study import Study
 
 
@@ -40,5 +42,16 @@ class Suggester(Protocol):
 
         Raises:
             SpaceExhaustedError: there is nothing left to propose.
+        """
+        ...
+
+
+class Metrics(Protocol):
+    """Asks Prometheus, for runs that it knows more about than they do."""
+
+    def ask(self, key: Key, job: str, questions: Sequence[Question]) -> None:
+        """Ask about a run, and do not wait: `Reconciler.answered` is told sometime.
+
+        A run that is being asked about is not asked about again.
         """
         ...

@@ -6,7 +6,7 @@ from typing import Any
 from primo_operator import names
 from primo_operator.cluster import Object
 from primo_study.phases import TrialPhase
-from primo_study.study import Run, Seen, TrialRecord
+from primo_study.study import Reported, Run, Seen, TrialRecord
 
 MAX_RETRY_WORD = 63
 
@@ -64,6 +64,18 @@ def _run(run: Mapping[str, Any]) -> Run:
         message=run.get("message"),
         template=run.get("template"),
         gpus=run.get("gpus"),
+        reported=_reported(run["reported"]) if run.get("reported") else None,
+    )
+
+
+def _reported(reported: Mapping[str, Any]) -> Reported:
+    return Reported(
+        pod=reported["pod"],
+        ended_at=reported["endedAt"],
+        values=reported.get("values") or {},
+        constrained=reported.get("constrained") or {},
+        feasible=reported.get("feasible"),
+        step=reported.get("step"),
     )
 
 

@@ -2,10 +2,11 @@
 
 A pass starts from the objects alone. It may be killed between any two lines: what it has written
 is found by the next one, and what it has not written has not happened. It reaches the world only
-through `Cluster`, `Clock` and `Suggester`, so a simulation can drive it by hand.
+through `Cluster`, `Clock`, `Suggester` and `Metrics`, so a simulation can drive it by hand.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -15,7 +16,7 @@ from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.notices import one_line
 from primo_operator.observe import podless_at, prune
-from primo_operator.ports import Answer, Clock, Suggester
+from primo_operator.ports import Answer, Clock, Metrics, Suggester
 from primo_operator.runs import ABOUT_THE_OBJECT, REFUSED_RETRY_S, Runs
 from primo_operator.settings import Settings
 from primo_operator.sources import read_sources
@@ -34,9 +35,11 @@ from primo_study.plan import (
     Launch,
     Look,
     NoteQueuedAgain,
+    NoteReported,
     NoteRequest,
     NoteStarted,
     NoteWaiting,
+    Query,
     Record,
     RemoveJob,
     Retry,
@@ -46,11 +49,15 @@ from primo_study.plan import (
     decide,
     room,
 )
+from primo_study.queries import Measured, Reading
 from primo_study.study import Outcome, Study, Template, TrialRecord, Waiting
 
 log = logging.getLogger(__name__)
 
 SHORTEST_WAIT_S = 0.05
+# What Prometheus does not know yet is asked for again after 5 s, then twice as long each time.
+ASK_AGAIN_S = 5.0
+ASK_AGAIN_MAX_S = 60.0
 
 
 @dataclass(slots=True)
@@ -59,6 +66,7 @@ class Reconciler:
 
     cluster: Cluster
     suggester: Suggester
+    metrics: Metrics
     clock: Clock
     settings: Settings
     mirror: Mirror
@@ -121,6 +129,24 @@ class Reconciler:
         self.memories.pop(key, None)
         self.mirror.forget(key)
 
+    def answered(self, key: Key, job: str, readings: Mapping[str, Reading]) -> None:
+        """What Prometheus has said of a run, by objective; the next pass makes something of it."""
+        memory = self.memories.get(key)
+        if memory is None:
+            return
+        asked = memory.asked[job] = memory.asked.get(job, 0) + 1
+        wait_s = min(ASK_AGAIN_S * 2 ** min(asked - 1, 10), ASK_AGAIN_MAX_S)
+        values = {name: r.value for name, r in readings.items() if r.value is not None}
+        gaps = [(name, r) for name, r in sorted(readings.items()) if r.gap]
+        # One that no repetition can fill decides.
+        name, worst = max(gaps, key=lambda g: bool(g[1].gap and g[1].gap.final), default=("", None))
+        memory.measured[job] = Measured(
+            values={**memory.measured.get(job, Measured()).values, **values},
+            gap=worst.gap if worst else None,
+            message=f"objective {name}: {worst.message}" if worst else "",
+            retry_at=self.clock.now() + wait_s,
+        )
+
     # --- observe
 
     async def _sync(self, key: Key) -> None:
@@ -174,6 +200,12 @@ class Reconciler:
                     return await self._check_template(key, study)
                 case Record(trial, outcome):
                     return await self._record(key, study, trial, outcome)
+                case NoteReported(trial, outcome):
+                    new = record.reported(trial, outcome, self._writer.stamp())
+                    return await self._writer.trial(key, trial, new)
+                case Query(trial, questions):
+                    self.metrics.ask(key, trial.run.job, questions)
+                    return False
                 case NoteStarted(trial):
                     return await self._writer.trial(
                         key, trial, record.started(trial, self._writer.stamp())

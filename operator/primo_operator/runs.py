@@ -163,7 +163,8 @@ class Runs:
 
     async def stop(self, key: Key, study: Study, trial: TrialRecord, message: str) -> bool:
         """End a trial for good."""
-        if trial.run.open and trial.evidence.job is not JobState.UNMADE:
+        made = trial.run.open and trial.evidence.job is not JobState.UNMADE
+        if made and not trial.run.reported:  # else its pod has ended by itself
             await self.writer.cluster.delete_job(study.namespace, trial.run.job)
         stopped = record.stopped(trial, message, self.writer.stamp())
         self.writer.notify(key, "TrialStopped", f"trial {trial.number}: {message}")

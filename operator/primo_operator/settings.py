@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from primo_optimizer import PrimoError
+from primo_study.queries import Access, Gap
 
 
 class BadSettingError(PrimoError, ValueError):
@@ -36,6 +37,22 @@ class Settings:
         lease_duration_s: a Lease that has not been renewed for so long is taken by another.
         lease_renew_s: an operator that could not renew it for so long stops working and ends.
         lease_retry_s: the Lease is renewed, or looked at, so often.
+        operator_metrics_address: where the operator serves its own metrics.
+        operator_metrics_port: nowhere if 0.
+        metrics_trials: of a study, that have series of their own: the front, what runs, the latest.
+        metrics_parameters: of a trial, that have series of their own.
+        metrics_keep_s: so long after its end a study's trials have series of their own.
+        prometheus_url: whom to ask for objectives that the trial cannot measure, without the path
+            `/api/v1/query`; nobody if empty. `$(namespace)` in it stands for the study's.
+        prometheus_namespaces: whose studies may ask, by commas; `*` for all. A study's query sees
+            what the operator may see there.
+        prometheus_ca_file: the authority that signed the server's certificate; the system's if
+            empty.
+        prometheus_token_file: its content is sent as bearer token, read anew each time.
+        prometheus_timeout_s: of one query.
+        prometheus_settle_s: a run is asked about so long after its end: the scrape interval, the
+            exporter's own, and what a remote write takes.
+        prometheus_patience_s: then a value that is still missing is given up.
     """
 
     sidecar_image: str = "primo-sidecar:0.1.0"
@@ -52,6 +69,18 @@ class Settings:
     lease_duration_s: int = 15
     lease_renew_s: float = 10.0
     lease_retry_s: float = 2.0
+    operator_metrics_address: str = "0.0.0.0"  # noqa: S104  # the pod's own, for Prometheus
+    operator_metrics_port: int = 0
+    metrics_trials: int = 200
+    metrics_parameters: int = 16
+    metrics_keep_s: float = 86400.0
+    prometheus_url: str = ""
+    prometheus_namespaces: str = ""
+    prometheus_ca_file: str = ""
+    prometheus_token_file: str = ""
+    prometheus_timeout_s: float = 10.0
+    prometheus_settle_s: float = 30.0
+    prometheus_patience_s: float = 900.0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -67,6 +96,18 @@ class Settings:
             if variable in environment:
                 given[field.name] = _read(variable, environment[variable], type(field.default))
         return cls(**given)
+
+    def access(self, namespace: str) -> Access:
+        """Whether and when a study of this namespace may ask Prometheus."""
+        times = (self.prometheus_settle_s, self.prometheus_patience_s)
+        if not self.prometheus_url:
+            message = "the operator has no PRIMO_PROMETHEUS_URL"
+            return Access(Gap.NOT_ENABLED, message, *times)
+        allowed = {name.strip() for name in self.prometheus_namespaces.split(",")}
+        if not allowed & {"*", namespace}:
+            message = f"PRIMO_PROMETHEUS_NAMESPACES does not name {namespace}"
+            return Access(Gap.NOT_ALLOWED, message, *times)
+        return Access(None, "", *times)
 
 
 def _read(variable: str, text: str, kind: type) -> Any:

@@ -49,7 +49,7 @@ class Writer:
         template = memory.template
         if template.problem and not template.fatal and self.clock.now() >= memory.template_retry_at:
             memory.template_generation = 0  # to be asked again
-        return observe(family, memory)
+        return observe(family, memory, self.settings.access(key.namespace))
 
     def stamp(self) -> str:
         """The time now, as objects hold it."""

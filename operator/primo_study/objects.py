@@ -54,6 +54,17 @@ class TrialSpec(Model):
     )
 
 
+class ReportedStatus(Model):
+    """What is known of a run whose pod has ended and that waits for Prometheus."""
+
+    pod: Annotated[str, Field(max_length=253)] = Field(description="The pod's name.")
+    ended_at: Time = Field(description="When its last container ended.")
+    values: Values | None = Field(None, description="Objective name to value, as reported.")
+    constrained: Values | None = Field(None, description="Metric of each constraint to value.")
+    feasible: bool | None = Field(None, description="Whether it keeps all constraints.")
+    step: Int | None = Field(None, description="The last step that was reported.")
+
+
 class RunStatus(Model):
     """One Job of a trial: a rung and an attempt."""
 
@@ -79,6 +90,11 @@ class RunStatus(Model):
         None, description="How it ended, in one word; while it waits, what it waits for."
     )
     message: Text | None = Field(None, description="The same in a sentence.")
+    reported: ReportedStatus | None = Field(
+        None,
+        description="Its pod has ended well, and what only Prometheus knows of it is still to come,"
+        " or did not come.",
+    )
 
 
 class ObservationStatus(Model):

@@ -6,8 +6,10 @@ missed, repeated or lost on the way here, the next pass says what is left to do.
 
 from dataclasses import dataclass, field
 
+from primo_study import awaiting
 from primo_study.ending import Ending, ending
 from primo_study.phases import Reason, TrialPhase
+from primo_study.queries import Question
 from primo_study.requests import judge
 from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting
 
@@ -27,6 +29,22 @@ class Record:
 
     trial: TrialRecord
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class NoteReported:
+    """Write down what a trial's pod has said, of a run that Prometheus knows more about."""
+
+    trial: TrialRecord
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Ask Prometheus for what is missing of a trial's open run. The answer comes later."""
+
+    trial: TrialRecord
+    questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +165,8 @@ class Ask:
 Action = (
     CheckTemplate
     | Record
+    | NoteReported
+    | Query
     | NoteStarted
     | NoteWaiting
     | NoteQueuedAgain
@@ -219,7 +239,9 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
             return [Stop(trial, end.message)]
         return [] if evidence.lingering or _held(study) else [Retry(trial)]
     if evidence.outcome:
-        return [Record(trial, evidence.outcome)]
+        return [_for_outcome(study, trial, evidence.outcome)]
+    if trial.run.reported:
+        return _for_reported(study, trial, end, now)
     if end and (end.terminate or evidence.job is JobState.UNMADE):
         return [Stop(trial, end.message)]
     if _to_suspend(study, trial):
@@ -243,6 +265,24 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
             if evidence.running and trial.phase is TrialPhase.QUEUED:
                 return [NoteStarted(trial)]
             return _note(trial)
+
+
+def _for_outcome(study: Study, trial: TrialRecord, outcome: Outcome) -> Action:
+    assert study.spec
+    if study.spec.queries and outcome.reason is Reason.COMPLETED:
+        return NoteReported(trial, outcome)
+    return Record(trial, outcome)
+
+
+def _for_reported(study: Study, trial: TrialRecord, end: Ending | None, now: float) -> list[Action]:
+    """Its pod has ended well: until Prometheus has answered, or is given up, it waits."""
+    if outcome := awaiting.outcome(study, trial, now):
+        return [Record(trial, outcome)]
+    if end and end.terminate:
+        return [Stop(trial, end.message)]
+    if study.access.refused or now < awaiting.asked_at(study, trial):
+        return _note(trial)
+    return [*_note(trial), Query(trial, awaiting.questions(study, trial))]
 
 
 def _retries_asked(study: Study, slots: int) -> list[RetryAsked]:
@@ -292,9 +332,9 @@ def _note(trial: TrialRecord) -> list[Action]:
 
 
 def _held(study: Study) -> bool:
-    """New Jobs wait: the study is suspended, or its template is refused for the time being."""
+    """New Jobs wait: the study is suspended, or an administrator has to do something first."""
     assert study.spec
-    return bool(study.spec.suspend or study.template.problem)
+    return bool(study.spec.suspend or study.template.problem or study.blind)
 
 
 def _expiries(study: Study) -> list[Expire]:
@@ -344,10 +384,14 @@ def room(study: Study, end: Ending | None) -> Ask | None:
 def _wake_at(study: Study, end: Ending | None, now: float) -> float | None:
     assert study.spec
     times = [deadline for t in study.trials if t.unfinished and (deadline := _deadline(t))]
+    times += [
+        due for t in study.trials if t.unfinished for due in awaiting.moments(study, t) if due > now
+    ]
     if study.spec.duration_s is not None and end is None and study.suspended_since is None:
         times.append(study.created_at + study.spec.duration_s + study.suspended_s(now))
     if study.spec.budget.gpu_hours is not None and end is None:
-        held = sum(t.run.gpus or 0.0 for t in study.trials if t.run.open and t.run.started_at)
+        holding = (t.run for t in study.trials if t.run.open and not t.run.reported)
+        held = sum(run.gpus or 0.0 for run in holding if run.started_at)
         if held:
             left = study.spec.budget.gpu_hours - study.gpu_hours(now)
             times.append(now + 3600 * left / held)

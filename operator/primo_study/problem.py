@@ -6,24 +6,69 @@ or in spec.py, as CEL.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
+from primo_study.queries import PLACEHOLDERS, unknown_placeholder
 from primo_study.schema import Int, Model, Name, Number, list_map, rules
 
 Metric = Annotated[str, Field(min_length=1, max_length=128)]
 Reduce = Literal["Last", "Min", "Max", "Mean"]
 
 
+def _with_known_placeholders(query: str) -> str:
+    if unknown := unknown_placeholder(query):
+        known = ", ".join(f"$({name})" for name in PLACEHOLDERS)
+        message = "should have known placeholders only: {unknown} is none of {known}"
+        raise PydanticCustomError("placeholder", message, {"unknown": unknown, "known": known})
+    return query
+
+
+# RE2, as the API server has it, cannot say "not": each $( opens one of the known.
+_KNOWN = "|".join(PLACEHOLDERS)
+_KNOWN_PLACEHOLDERS = rf"^([^$]|[$]+[^$(]|[$]+[(]({_KNOWN})[)])*[$]*$"
+Query = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2048,
+        description="PromQL with one series as its result: an instant query at the run's end. "
+        "$(pod), $(namespace) and $(trial) stand for names, $(window) for how long the run took, "
+        "such as 90s, $(start) and $(end) for seconds since the epoch.",
+        json_schema_extra={"pattern": _KNOWN_PLACEHOLDERS},
+    ),
+    AfterValidator(_with_known_placeholders),
+]
+
+
+class PrometheusQuery(Model):
+    """A number that Prometheus knows about a run and the run itself does not."""
+
+    query: Query
+
+
 class Objective(Model):
     """A measured quantity with a direction."""
 
+    model_config = rules(
+        (
+            "has(self.metric) != has(self.prometheus)",
+            "exactly one of metric, prometheus is required",
+        ),
+        ("!has(self.reduce) || has(self.metric)", "reduce belongs to a metric", ".reduce"),
+    )
     name: Name = Field(description="What the objective is called in priors, status and plots.")
     goal: Literal["Minimize", "Maximize"] = Field(description="Which direction is better.")
-    metric: Metric = Field(description="The name under which a trial reports it.")
+    metric: Metric | None = Field(None, description="The name under which a trial reports it.")
+    prometheus: PrometheusQuery | None = Field(
+        None,
+        description="In place of metric: asked of Prometheus at the end of each run. An "
+        "administrator of the operator allows it (docs/prometheus-objectives.md).",
+    )
     reduce: Reduce | None = Field(
         None,
-        description="How the values of one run become one: that of the highest step (Last, the "
-        "default), the smallest, the largest, or their mean.",
+        description="How the reported values of one run become one: that of the highest step "
+        "(Last, the default), the smallest, the largest, or their mean.",
     )
     target: float | None = Field(
         None,

@@ -8,9 +8,10 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from primo_study.objects import ObservationStatus, RunStatus, TrialStatus
+from primo_study.objects import ObservationStatus, ReportedStatus, RunStatus, TrialStatus
 from primo_study.phases import APPLICATION_REASONS, TRIAL_TRANSITIONS, Reason, TrialPhase
-from primo_study.study import Outcome, Run, Seen, TrialRecord, Waiting
+from primo_study.queries import Gap
+from primo_study.study import Outcome, Reported, Run, Seen, TrialRecord, Waiting
 
 MAX_MESSAGE = 1024
 MAX_SUMMARY = 256
@@ -38,6 +39,30 @@ def queued_again(trial: TrialRecord, why: Waiting) -> TrialRecord:
     return _moved(trial, TrialPhase.QUEUED, run, why.reason, message)
 
 
+def reported(trial: TrialRecord, outcome: Outcome, now: str) -> TrialRecord:
+    """The open run's pod has ended well; other values are still to be asked for."""
+    run, evidence = _known(trial), trial.evidence
+    assert evidence.pod
+    ended_at = evidence.ended_at or now
+    found = Reported(
+        pod=evidence.pod,
+        ended_at=ended_at,
+        values=dict(outcome.values),
+        constrained=dict(outcome.constrained),
+        feasible=outcome.feasible,
+        step=outcome.step,
+    )
+    reason, message = Gap.AWAITING.value, "its pod has ended; Prometheus is asked for the rest"
+    run = replace(
+        run,
+        reported=found,
+        started_at=run.started_at or ended_at,
+        reason=reason,
+        message=message,
+    )
+    return _moved(trial, TrialPhase.RUNNING, run, reason, message)
+
+
 def ended(
     trial: TrialRecord,
     outcome: Outcome,
@@ -54,8 +79,11 @@ def ended(
     """
     message = _short(outcome.message)
     reason = outcome.reason.value
-    finished = trial.evidence.ended_at or now
-    run = replace(_known(trial), finished_at=finished, reason=reason, message=message or None)
+    run = _known(trial)
+    finished = run.pod_ended_at or trial.evidence.ended_at or now
+    run = replace(run, finished_at=finished, reason=reason, message=message or None)
+    if outcome.reason is Reason.COMPLETED:
+        run = replace(run, reported=None)  # the observation holds it all
     closed = replace(trial, runs=(*trial.runs[:-1], run))
     match outcome.reason:
         case Reason.COMPLETED:
@@ -89,7 +117,12 @@ def stopped(trial: TrialRecord, message: str, now: str) -> TrialRecord:
     run = trial.run
     if run.open:
         run = _known(trial)
-        run = replace(run, finished_at=now, reason=Reason.STOPPED.value, message=_short(message))
+        run = replace(
+            run,
+            finished_at=run.pod_ended_at or now,
+            reason=Reason.STOPPED.value,
+            message=_short(message),
+        )
     return _moved(trial, TrialPhase.STOPPED, run, Reason.STOPPED.value, _short(message))
 
 
@@ -172,6 +205,7 @@ def status(trial: TrialRecord) -> dict[str, Any]:
             message=run.message,
             template=run.template,
             gpus=run.gpus,
+            reported=_reported(run.reported) if run.reported else None,
         )
         for run in trial.runs
     )
@@ -198,6 +232,17 @@ def status(trial: TrialRecord) -> dict[str, Any]:
         runs=runs,
     )
     return model.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def _reported(reported: Reported) -> ReportedStatus:
+    return ReportedStatus(
+        pod=reported.pod,
+        ended_at=reported.ended_at,
+        values=dict(reported.values) or None,
+        constrained=dict(reported.constrained) or None,
+        feasible=reported.feasible,
+        step=reported.step,
+    )
 
 
 def _summary(observations: Sequence[Seen]) -> str | None:

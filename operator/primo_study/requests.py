@@ -90,6 +90,8 @@ def _why_not_now(study: Study, end: Ending | None, slots: int) -> Waiting | None
         return Waiting("StudySuspended", "spec.suspend of the study is true", endless=False)
     if study.template.problem:
         return Waiting("TemplateRefused", study.template.problem, endless=False)
+    if study.blind and study.access.refused:
+        return Waiting(study.access.refused, study.access.message, endless=False)
     trials = study.spec.budget.trials
     if trials is not None and study.next_number >= trials:
         return Waiting("BudgetExhausted", f"all {trials} trials of the budget exist", endless=False)

@@ -333,9 +333,14 @@ class StudySpec(Model):
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
-    def measured(self) -> tuple[Objective | Constraint, ...]:
+    def reported(self) -> tuple[Objective | Constraint, ...]:
         """Whose metrics a run must report."""
-        return (*self.objectives, *(self.constraints or ()))
+        return (*(o for o in self.objectives if o.metric), *(self.constraints or ()))
+
+    @property
+    def queries(self) -> dict[str, str]:
+        """Objective -> query, of those that Prometheus is asked for."""
+        return {o.name: o.prometheus.query for o in self.objectives if o.prometheus}
 
     @property
     def seed(self) -> int:
@@ -396,9 +401,22 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
         problems.append(
             f"spec.retention.ttl: {parsed.retention.ttl!r} is given, and jobs None keeps no Job"
         )
+    problems += _unclear_sources(parsed)
     if problems:
         raise InvalidSpecError(*problems)
     return parsed
+
+
+def _unclear_sources(spec: StudySpec) -> list[str]:
+    lines = []
+    for i, objective in enumerate(spec.objectives):
+        field = f"spec.objectives[{i}]"
+        if (objective.metric is None) == (objective.prometheus is None):
+            given = "both are" if objective.metric else "none is"
+            lines.append(f"{field}: {given} given, expected exactly one of metric, prometheus")
+        elif objective.reduce and objective.prometheus:
+            lines.append(f"{field}.reduce: {objective.reduce!r} is given, and belongs to a metric")
+    return lines
 
 
 def _named_twice(spec: StudySpec) -> list[str]:

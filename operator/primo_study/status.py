@@ -25,6 +25,7 @@ from primo_study.objects import (
     TrialCounts,
 )
 from primo_study.phases import STUDY_TRANSITIONS, StudyPhase, TrialPhase
+from primo_study.queries import Gap
 from primo_study.study import Study, TrialRecord
 
 MAX_FRONT = 50
@@ -209,6 +210,7 @@ def _conditions(
 ) -> tuple[ConditionStatus, ...]:
     wanted = [
         _template(study),
+        _metrics(study),
         _running(study, phase, end),
         _finished(StudyPhase.COMPLETED, phase, end),
         _finished(StudyPhase.FAILED, phase, end),
@@ -249,6 +251,21 @@ def _template(study: Study) -> Said | None:
     return ("TemplateValid", "True", "DryRunSucceeded", "the API server takes Job and pod")
 
 
+def _metrics(study: Study) -> Said | None:
+    """Of a study that asks Prometheus: whether it gets its answers."""
+    if study.spec is None or not study.spec.queries:
+        return None
+    kind = "MetricsAvailable"
+    if study.access.refused:
+        return (kind, "False", study.access.refused.value, study.access.message)
+    for trial in study.trials:
+        run = trial.run
+        waits = run.open and run.reported and run.reason
+        if waits and run.reason != Gap.AWAITING:
+            return (kind, "False", run.reason or "", f"trial {trial.number}: {run.message}")
+    return (kind, "True", "PrometheusAllowed", "Prometheus is asked at the end of each run")
+
+
 def _running(study: Study, phase: StudyPhase, end: Ending | None) -> Said:
     if phase in (StudyPhase.COMPLETED, StudyPhase.FAILED):
         return ("Running", "False", phase.value, "the study has ended")
@@ -256,6 +273,8 @@ def _running(study: Study, phase: StudyPhase, end: Ending | None) -> Said:
         return ("Running", "False", "Suspended", "spec.suspend is true: nothing new is started")
     if study.template.problem:
         return ("Running", "False", "TemplateRefused", study.template.problem)
+    if study.blind and study.access.refused and not study.under_way:
+        return ("Running", "False", study.access.refused.value, study.access.message)
     if phase is StudyPhase.PENDING:
         return ("Running", "False", "Pending", "nothing has been started yet")
     if end:

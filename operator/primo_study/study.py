@@ -12,6 +12,7 @@ from typing import Any
 
 from primo_optimizer import Observation, Trial
 from primo_study.phases import UNFINISHED, Reason, TrialPhase
+from primo_study.queries import Access, Measured
 from primo_study.spec import StudySpec
 from primo_study.warm_start import Source
 
@@ -31,6 +32,21 @@ class JobState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """What is known of a run whose pod has ended well, and whose other values Prometheus has.
+
+    It is written before the pod may vanish: a question can be asked with this alone.
+    """
+
+    pod: str
+    ended_at: str
+    values: Mapping[str, float] = field(default_factory=dict)
+    constrained: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One Job of a trial. It is open until `finished_at` is written.
 
@@ -39,6 +55,7 @@ class Run:
         reason: how it ended; while it is open, what it waits for.
         template: hash of the trial template it was made from; None if its Job was never seen.
         gpus: that its pod holds while it runs.
+        reported: its pod has ended, and it waits for Prometheus.
     """
 
     job: str
@@ -52,16 +69,21 @@ class Run:
     message: str | None = None
     template: str | None = None
     gpus: float | None = None
+    reported: Reported | None = None
 
     @property
     def open(self) -> bool:
         return self.finished_at is None
 
+    @property
+    def pod_ended_at(self) -> str | None:
+        return self.reported.ended_at if self.reported else self.finished_at
+
     def gpu_hours(self, now: float) -> float:
         """What it has used until now, or in all if it has ended."""
         if not self.gpus or self.started_at is None:
             return 0.0
-        end = epoch(self.finished_at) if self.finished_at else now
+        end = epoch(self.pod_ended_at) if self.pod_ended_at else now
         return self.gpus * max(end - epoch(self.started_at), 0.0) / 3600
 
 
@@ -70,7 +92,8 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        values: objective -> value, all of them and finite, if the reason is Completed; else empty.
+        values: objective -> value, finite, if the reason is Completed; else empty. All of them, but
+            in a pod's verdict those that Prometheus is asked for.
         constrained: likewise, the metric of each constraint -> value.
         feasible: whether they keep the constraints; None without constraints.
         step: the last step reported.
@@ -110,6 +133,8 @@ class Evidence:
         gpus: that its pod holds.
         started_at: when the first of its containers started, as its pod tells.
         ended_at: when the last of them ended.
+        pod: its name.
+        measured: what Prometheus has said of it.
     """
 
     job: JobState = JobState.UNSEEN
@@ -123,6 +148,8 @@ class Evidence:
     gpus: float | None = None
     started_at: str | None = None
     ended_at: str | None = None
+    pod: str | None = None
+    measured: Measured = field(default_factory=Measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +297,7 @@ class Study:
         sources: what the studies that it is warm started from have observed.
         deleting: its deletion has begun.
         used_numbers: trial numbers below this were seen in use, though no trial may have them now.
+        access: to Prometheus, where objectives need it.
     """
 
     namespace: str
@@ -290,6 +318,7 @@ class Study:
     sources: tuple[Source, ...] = ()
     deleting: bool = False
     used_numbers: int = 0
+    access: Access = field(default_factory=Access)
 
     def condition(self, kind: str) -> Mapping[str, Any] | None:
         """As last written."""
@@ -316,6 +345,11 @@ class Study:
     def under_way(self) -> int:
         """Runs that have a Job, or are about to: those of a suspended study may have none."""
         return sum(trial.unfinished and trial.run.open for trial in self.trials)
+
+    @property
+    def blind(self) -> bool:
+        """An objective is to be asked of Prometheus, and may not be."""
+        return bool(self.spec and self.spec.queries and self.access.refused)
 
     @property
     def suspended_since(self) -> float | None:

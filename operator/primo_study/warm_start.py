@@ -85,7 +85,7 @@ def _conditions(space: Any) -> dict[str, Any]:
 
 
 def _objectives(spec: StudySpec) -> dict[str, Any]:
-    return {o.name: (o.goal, o.metric, o.reduce or "Last") for o in spec.objectives}
+    return {o.name: (o.goal, o.metric, o.prometheus, o.reduce or "Last") for o in spec.objectives}
 
 
 def _fidelity(spec: StudySpec) -> dict[str, Any]:

@@ -19,6 +19,7 @@ SMALL = {
     "one of the user's own": Scenario(trials=2, parallelism=2, rungs=1, own_trials=1),
     "in a queue": Scenario(trials=1, parallelism=1, rungs=2, preempt=0.5),
     "no Job is kept": Scenario(trials=1, parallelism=1, rungs=2, retention="None"),
+    "asks Prometheus": Scenario(trials=1, parallelism=1, rungs=2, prometheus=0.0),
 }
 
 
@@ -94,13 +95,15 @@ def test_a_smooth_run_writes_little(scenario: Scenario) -> None:
     """Each run: its Job, its start, its end; each trial: its object. The study: a few a run.
 
     In a queue each run says once more that it waits, and is started anew when it was preempted.
+    Where Prometheus is asked, what a run reported is written before its end.
     """
     world = simulate(scenario, 0)
     runs = world.writes["create job"]
     assert world.writes["create trial"] == scenario.trials - scenario.own_trials
     assert world.writes["adopt trial"] == scenario.own_trials
     queued = runs if scenario.preempt else 0
+    asked = runs if scenario.prometheus is not None else 0
     again = 2 * world.preempted
-    assert world.writes["patch trial"] <= 2 * runs + scenario.trials + queued + again
+    assert world.writes["patch trial"] <= 2 * runs + scenario.trials + queued + asked + again
     assert world.writes["patch study"] <= 3 * runs + 4 + again
     assert world.writes["patch job"] == (runs if scenario.retention else 0)

@@ -38,6 +38,9 @@ class Scenario:
         preempt: Jobs wait in a queue, and a pod is sent back into it with this probability.
         retention: which Jobs are kept.
         checkpoints: a promoted trial goes on from its checkpoint.
+        prometheus: the cost is asked of one, which has no answer with this probability; None: it is
+            reported.
+        patience_s: so long after a run's end.
         suspend_at_s: the study is suspended then, for a minute.
         calm_after_s: faults stop then.
     """
@@ -60,6 +63,8 @@ class Scenario:
     suspend_at_s: float | None = None
     retention: str | None = None
     checkpoints: bool = False
+    prometheus: float | None = None
+    patience_s: float = 3600.0
     calm_after_s: float = 400.0
 
     @property
@@ -93,14 +98,18 @@ class Scenario:
             retention=str(rng.choice(["All", "Failed", "None"])) if rng.random() < 0.5 else None,
             suspend_at_s=float(rng.uniform(1, 60)) if rng.random() < 0.3 else None,
             checkpoints=bool(rng.random() < 0.5),
+            prometheus=float(rng.uniform(0, 0.9)) if rng.random() < 0.3 else None,
         )
 
 
 def study_spec(scenario: Scenario) -> dict[str, Any]:
+    cost: dict[str, Any] = {"metric": "kmacs"}
+    if scenario.prometheus is not None:
+        cost = {"prometheus": {"query": "trial=$(trial)"}}
     spec: dict[str, Any] = {
         "objectives": [
             {"name": "error", "goal": "Minimize", "metric": "val_error"},
-            {"name": "cost", "goal": "Minimize", "metric": "kmacs"},
+            {"name": "cost", "goal": "Minimize", **cost},
         ],
         "parameters": [{"name": "x", "int": {"min": 0, "max": 9999}}],
         "algorithm": {"name": "random"},

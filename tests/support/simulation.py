@@ -8,8 +8,8 @@ after it. No event loop, no threads, no wall clock: a seed replays to the letter
 import copy
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from primo_operator.cluster import (
     Object,
     RefusedError,
 )
-from primo_operator.mirror import Kind, Mirror
+from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.reconcile import Reconciler
 from primo_operator.settings import Settings
 from primo_report.wire import Reduced, Summary, format_summary
+from primo_study.queries import Gap, Question, Reading
 from support.checker import Checker
 from support.scenario import (
     KEY,
@@ -180,12 +181,19 @@ class World:
             self._pass.close()
         self._pass, self._answer, self._error = None, None, None
         self._call: Call | None = None
+        self._asleep = False
         self.mirror = Mirror()
         self.reconciler = Reconciler(
             SimulatedCluster(self.api),
             ScriptedSuggester(),
+            _Metrics(self),
             _Clock(self),
-            Settings(resync_s=60.0),
+            Settings(
+                resync_s=60.0,
+                prometheus_url="http://prometheus",
+                prometheus_namespaces=NAMESPACE,
+                prometheus_patience_s=self.scenario.patience_s,
+            ),
             self.mirror,
         )
         self._due = self.now + 1.0
@@ -193,6 +201,13 @@ class World:
     def crash(self) -> None:
         """kill -9, and a new start a little later."""
         self._crash("by hand")
+
+    def sleep(self, seconds: float) -> None:
+        """The operator is not there for so long; then it starts with an empty head."""
+        self._boot()
+        self._asleep, self._due = True, float("inf")
+        self.advance(seconds)
+        self._boot()
 
     def _crash(self, when: str) -> None:
         self.trace.append(f"{self.now - START:8.2f} CRASH {when}")
@@ -256,6 +271,11 @@ class World:
             draw -= rate
         return ""
 
+    def look_again(self) -> None:
+        """As the queue does when a study is marked."""
+        if not self._asleep:
+            self._due = min(self._due, self.now + 0.05)
+
     # --- watches: late, lost and repeated events
 
     def watched(self, kind: Kind, obj: Object, event: str) -> None:
@@ -271,7 +291,7 @@ class World:
     def _deliver(self, mirror: Mirror, kind: Kind, obj: Object, event: str) -> None:
         if mirror is self.mirror:  # a restarted operator has new watches
             mirror.absorb(kind, obj, deleted=event == "DELETED")
-            self._due = min(self._due, self.now + 0.05)
+            self.look_again()
 
     # --- Job controller and kubelet
 
@@ -372,7 +392,9 @@ class World:
         fidelity = float(environment.get("PRIMO_FIDELITY", 9))
         error = 1.0 / (1 + number % 7) / fidelity
         cost = float(1 + number % 7)
-        metrics = {"val_error": Reduced(error, error, error, error), "kmacs": Reduced(*[cost] * 4)}
+        metrics = {"val_error": Reduced(error, error, error, error)}
+        if self.scenario.prometheus is None:
+            metrics["kmacs"] = Reduced(*[cost] * 4)
         message = format_summary(Summary(seq=1, metrics=metrics), 4096, ["val_error"]).decode()
         code = 1 if failed else 0
 
@@ -495,3 +517,34 @@ class _Clock:
 
     def monotonic(self) -> float:
         return self.world.now - START
+
+
+@dataclass
+class _Metrics:
+    """A Prometheus that knows a run's cost by its trial, and is at times down, slow or empty."""
+
+    world: World
+    asking: set[str] = field(default_factory=set)
+
+    def ask(self, key: Key, job: str, questions: Sequence[Question]) -> None:
+        if job in self.asking:
+            return
+        self.asking.add(job)
+        world, reconciler = self.world, self.world.reconciler
+        readings = {question.objective: self._reading(question) for question in questions}
+
+        def answer() -> None:
+            self.asking.discard(job)
+            if reconciler is world.reconciler:  # else whoever has asked has died
+                reconciler.answered(key, job, readings)
+                world.look_again()
+
+        world.after(float(world.rng.exponential(2.0)), answer)
+
+    def _reading(self, question: Question) -> Reading:
+        world = self.world
+        if not world.calm and world.rng.random() < (world.scenario.prometheus or 0.0):
+            gap = str(world.rng.choice([Gap.UNREACHABLE, Gap.TIMED_OUT, Gap.NO_SERIES]))
+            return Reading(gap=Gap(gap), message="a fault")
+        number = int(question.query.partition("trial=")[2])
+        return Reading(float(1 + number % 7))

@@ -13,13 +13,15 @@ DOCS = ROOT / "docs"
 # Where PriMO says a reason. A word there is one, or it is in the list below.
 MODULES = (
     "primo_study/ending", "primo_study/status", "primo_study/requests", "primo_study/warm_start",
-    "primo_study/phases", "primo_study/plan", "primo_operator/sources", "primo_operator/runs",
+    "primo_study/phases", "primo_study/plan", "primo_study/queries", "primo_operator/sources",
+    "primo_operator/runs",
     "primo_operator/reconcile", "primo_operator/observe", "primo_operator/pods",
     "primo_operator/writing",
 )  # fmt: skip
 NO_REASONS = {
     "Complete", "ContainerStatusUnknown", "Degraded", "DisruptionTarget", "Error", "FailureTarget",
-    "False", "Job", "Last", "Max", "Mean", "Min", "Minimize", "PodScheduled", "Paused", "Queued",
+    "False", "Job", "Last", "Max", "Mean", "MetricsAvailable", "Min",
+    "Minimize", "PodScheduled", "Paused", "Queued",
     "Running", "Succeeded", "SuccessCriteriaMet", "TemplateValid", "Terminate", "Trial", "True",
     "WarmStarted",
     # The kubelet's, as it says them.

@@ -10,8 +10,9 @@ from primo_operator.observe import observe
 from primo_optimizer import Suggestion
 from primo_study import record
 from primo_study.phases import TrialPhase
-from primo_study.study import Study, TrialRecord
-from support.builders import ended, seen, spec_dict, study, trial
+from primo_study.queries import Access, Gap, Measured
+from primo_study.study import Reported, Study, TrialRecord
+from support.builders import ended, run, seen, spec_dict, study, trial
 
 KEY = Key("team", "digits")
 CONSTRAINTS = [{"metric": "memory_gib", "atMost": 40}]
@@ -43,3 +44,20 @@ def test_what_a_trial_has_observed_is_read_as_it_was_written() -> None:
     (again,) = found.trials
     assert again.observations == (observed,)
     assert (again.phase, again.runs) == (done.phase, done.runs)
+
+
+def test_a_run_that_waits_for_prometheus_needs_no_pod() -> None:
+    """Job and pod may be gone, and the operator may have been started anew."""
+    told = Reported("pod-x", "2027-01-15T08:01:00Z", {"error": 0.1}, {"memory_gib": 41.0}, False, 3)
+    waits = trial(0, TrialPhase.RUNNING, run(2, reported=told))
+    access = Access(Gap.NOT_ALLOWED, "m")
+    memory = Memory(measured={waits.run.job: Measured(gap=Gap.NO_SERIES, message="none")})
+    mirror = family(study(), waits, constraints=CONSTRAINTS)
+    found = observe(mirror.family(KEY), memory, access)
+    assert found
+    (again,) = found.trials
+    assert again.runs == waits.runs
+    assert again.evidence.outcome is None
+    assert again.evidence.waiting
+    assert again.evidence.waiting.reason == "NoSeries"
+    assert found.access == access

@@ -245,3 +245,32 @@ def test_a_pod_tells_when_it_started_and_ended() -> None:
     second["state"] = {"terminated": {"exitCode": 0, "startedAt": late, "finishedAt": late}}
     assert times(found) == (early, late)
     assert times(waiting_pod("ErrImagePull")) == (None, None)
+
+
+ENERGY = {"name": "energy", "goal": "Minimize", "prometheus": {"query": "up"}}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        pytest.param(pod(0), Reason.COMPLETED, id="nothing had to be reported"),
+        pytest.param(pod(0, message="kubelet's words"), Reason.COMPLETED, id="nor said"),
+        pytest.param(
+            pod(0, message=message(metrics={}, partial=True, fidelity=1.0)),
+            Reason.COMPLETED,
+            id="a sidecar that was killed has missed nothing that counts",
+        ),
+        pytest.param(pod(0, message=message(fidelity=3.0)), Reason.FAILED, id="ended too early"),
+        pytest.param(pod(1), Reason.FAILED, id="exit 1"),
+    ],
+)
+def test_a_study_that_only_asks_prometheus(found: dict[str, Any], reason: Reason) -> None:
+    assert verdict(found, objectives=[ENERGY]).reason is reason
+
+
+def test_what_prometheus_is_asked_for_need_not_be_reported() -> None:
+    error = {"name": "error", "goal": "Minimize", "metric": "val_error"}
+    found = verdict(pod(0, message=message()), objectives=[error, ENERGY])
+    assert (found.reason, found.values) == (Reason.COMPLETED, {"error": 0.1})
+    missing = verdict(pod(0), objectives=[error, ENERGY])
+    assert missing.reason is Reason.METRICS_UNAVAILABLE

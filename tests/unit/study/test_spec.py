@@ -73,8 +73,8 @@ def test_rules_over_several_fields_are_told_together() -> None:
 
 
 def test_a_bad_item_does_not_make_its_list_too_short() -> None:
-    lines = problems(minimal(objectives=[{"name": "error", "goal": "Minimize"}]))
-    assert lines == ["spec.objectives[0].metric: is missing"]
+    lines = problems(minimal(objectives=[{"name": "error", "metric": "val_error"}]))
+    assert lines == ["spec.objectives[0].goal: is missing"]
 
 
 @pytest.mark.parametrize(

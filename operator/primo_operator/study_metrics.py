@@ -1,0 +1,234 @@
+"""Studies and trials as metrics: what their objects say at the moment of the scrape.
+
+Nothing is kept between scrapes, so the series of a study or trial go with it. How many there may be
+is bounded by settings: trials of a study, parameters of a trial, and for how long after its end the
+trials of a study are shown at all.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from primo_operator.cluster import Object
+from primo_operator.mirror import Family, Mirror
+from primo_operator.settings import Settings
+from primo_study.phases import UNFINISHED, StudyPhase, TrialPhase
+from primo_study.study import epoch
+
+STUDY = ("namespace", "study")
+TRIAL = (*STUDY, "trial")
+
+_STUDY_GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "primo_study_info": ("The study, and which algorithm it has.", ("algorithm",)),
+    "primo_study_created_timestamp_seconds": ("When it was created.", ()),
+    "primo_study_phase": ("1 for the phase it is in, 0 for the others.", ("phase",)),
+    "primo_study_condition": ("1 if the condition is True, else 0.", ("condition", "reason")),
+    "primo_study_stage": ("1 for the stage of the latest suggestion.", ("stage",)),
+    "primo_study_trials": ("Trials by phase.", ("phase",)),
+    "primo_study_unfinished_runs": ("Runs that have not ended, queued ones included.", ()),
+    "primo_study_parallelism": ("How many runs may be unfinished at once.", ()),
+    "primo_study_front_size": ("Trials on the Pareto front.", ()),
+    "primo_study_infeasible_trials": ("Trials that break a constraint.", ()),
+    "primo_study_hypervolume": ("Between front and reference point, in the objectives' units.", ()),
+    "primo_study_best_value": ("The best value observed, in its unit.", ("objective", "goal")),
+    "primo_study_reference_point": ("What the hypervolume is measured to.", ("objective",)),
+    "primo_study_prior_trust": (
+        "How far the observations support a prior, 0 to 1, as of the latest suggestion.",
+        ("objective",),
+    ),
+    "primo_study_budget_limit": ("What may be spent, in what the label says.", ("budget",)),
+    "primo_study_budget_used": ("What has been spent, in what the label says.", ("budget",)),
+    "primo_study_choice_info": (
+        "Which number stands for a choice in primo_trial_parameter.",
+        ("parameter", "index", "choice"),
+    ),
+    "primo_study_trials_shown": ("Trials that have series of their own.", ()),
+}
+_TRIAL_GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "primo_trial_info": ("The trial, its object, and the Job of its latest run.", ("name", "run")),
+    "primo_trial_phase": ("1 for the phase it is in.", ("phase",)),
+    "primo_trial_fidelity": ("The highest observed, in the study's unit.", ()),
+    "primo_trial_objective_value": (
+        "As observed at the highest fidelity, in its unit.",
+        ("objective",),
+    ),
+    "primo_trial_pareto_optimal": (
+        "1 if it is on the Pareto front, as far as the study's status holds it: 50 trials.",
+        (),
+    ),
+    "primo_trial_parameter": ("Its value; of a choice, its number.", ("parameter",)),
+}
+_BUDGETS = {"trials": "trials", "fullEvaluations": "full_evaluations", "gpuHours": "gpu_hours"}
+
+Row = tuple[str, tuple[str, ...], float]
+
+
+class StudyCollector(Collector):
+    """Reads our view of the cluster; in the event loop, since it changes there."""
+
+    def __init__(self, mirror: Mirror, settings: Settings, now: Callable[[], float]) -> None:
+        self._mirror, self._settings, self._now = mirror, settings, now
+
+    def describe(self) -> Iterable[Metric]:
+        return []  # known without a look at any study
+
+    def collect(self) -> Iterator[Metric]:
+        families = {
+            name: GaugeMetricFamily(name, text, labels=(*common, *labels))
+            for gauges, common in ((_STUDY_GAUGES, STUDY), (_TRIAL_GAUGES, TRIAL))
+            for name, (text, labels) in gauges.items()
+        }
+        for key in self._mirror.studies():
+            family = self._mirror.family(key)
+            assert family.study
+            for name, labels, value in self._rows(family.study, family):
+                families[name].add_metric((key.namespace, key.name, *labels), value)
+        yield from families.values()
+
+    def _rows(self, study: Object, family: Family) -> Iterator[Row]:
+        trials = self._shown(study, family)
+        yield from _of_study(study)
+        yield from _results(study)
+        yield from _trust(family)
+        yield "primo_study_trials_shown", (), float(len(trials))
+        choices = _choices(study) if trials else {}
+        for parameter, words in choices.items():
+            for index, word in enumerate(words):
+                yield "primo_study_choice_info", (parameter, str(index), word), 1.0
+        front = _front(study)
+        whole = len(front) >= _number(_status(study).get("frontSize"))
+        for trial in trials:
+            number = trial["spec"]["number"]
+            for name, labels, value in _of_trial(trial):
+                yield name, (str(number), *labels), value
+            if number in front or (whole and _status(trial).get("observations")):
+                yield "primo_trial_pareto_optimal", (str(number),), float(number in front)
+            for parameter, value in self._parameters(trial, choices):
+                yield "primo_trial_parameter", (str(number), parameter), value
+
+    def _shown(self, study: Object, family: Family) -> list[Object]:
+        """The front, what runs, then the latest, as far as the settings allow."""
+        ended = _status(study).get("completionTime")
+        if ended and self._now() > epoch(ended) + self._settings.metrics_keep_s:
+            return []
+        front = _front(study)
+        own = [t for t in family.trials if "number" in t["spec"] and _owned(t, study)]
+        own.sort(
+            key=lambda t: (
+                t["spec"]["number"] not in front,
+                _phase(t) not in UNFINISHED,
+                -t["spec"]["number"],
+            )
+        )
+        return own[: self._settings.metrics_trials]
+
+    def _parameters(
+        self, trial: Object, choices: Mapping[str, list[str]]
+    ) -> Iterator[tuple[str, float]]:
+        given = sorted((trial["spec"].get("parameters") or {}).items())
+        for name, value in given[: self._settings.metrics_parameters]:
+            if name in choices and value in choices[name]:
+                yield name, float(choices[name].index(value))
+            elif isinstance(value, int | float):
+                yield name, float(value)
+
+
+def _of_study(study: Object) -> Iterator[Row]:
+    spec, status = study["spec"], _status(study)
+    algorithm = (spec.get("algorithm") or {}).get("name") or "primo"
+    yield "primo_study_info", (str(algorithm),), 1.0
+    created = epoch(study["metadata"]["creationTimestamp"])
+    yield "primo_study_created_timestamp_seconds", (), created
+    current = status.get("phase") or StudyPhase.PENDING
+    for phase in StudyPhase:
+        yield "primo_study_phase", (phase.value,), float(phase == current)
+    for condition in status.get("conditions") or ():
+        labels = (condition["type"], condition["reason"])
+        yield "primo_study_condition", labels, float(condition["status"] == "True")
+    if stage := (status.get("optimizer") or {}).get("stage"):
+        yield "primo_study_stage", (stage,), 1.0
+    counts = status.get("trials") or {}
+    for trial_phase in TrialPhase:
+        count = counts.get(trial_phase.value.lower(), 0)
+        yield "primo_study_trials", (trial_phase.value,), float(count)
+    yield "primo_study_unfinished_runs", (), float(status.get("running") or 0)
+    yield "primo_study_parallelism", (), _number(spec.get("parallelism"), 1.0)
+    used, limits = status.get("budgetUsed") or {}, spec.get("budget") or {}
+    for field, label in _BUDGETS.items():
+        if field in limits:
+            yield "primo_study_budget_limit", (label,), _number(limits[field])
+        if field in used:
+            yield "primo_study_budget_used", (label,), _number(used[field])
+
+
+def _results(study: Object) -> Iterator[Row]:
+    status = _status(study)
+    for name, field in (
+        ("primo_study_front_size", "frontSize"),
+        ("primo_study_infeasible_trials", "infeasible"),
+        ("primo_study_hypervolume", "hypervolume"),
+    ):
+        if field in status:
+            yield name, (), _number(status[field])
+    goals = {o.get("name"): o.get("goal") for o in study["spec"].get("objectives") or ()}
+    for objective, best in (status.get("best") or {}).items():
+        labels = (objective, str(goals.get(objective)))
+        yield "primo_study_best_value", labels, _number(best["value"])
+    for objective, value in (status.get("referencePoint") or {}).items():
+        yield "primo_study_reference_point", (objective,), _number(value)
+
+
+def _trust(family: Family) -> Iterator[Row]:
+    """Of the latest trial that tells."""
+    told = {
+        trial["spec"].get("number", -1): trust
+        for trial in family.trials
+        if (trust := (trial["spec"].get("suggestion") or {}).get("priorTrust"))
+    }
+    for objective, value in (told[max(told)] if told else {}).items():
+        yield "primo_study_prior_trust", (objective,), _number(value)
+
+
+def _of_trial(trial: Object) -> Iterator[Row]:
+    status = _status(trial)
+    runs = status.get("runs") or ()
+    yield "primo_trial_info", (trial["metadata"]["name"], runs[-1]["job"] if runs else ""), 1.0
+    yield "primo_trial_phase", (_phase(trial),), 1.0
+    observations = status.get("observations") or ()
+    if not observations:
+        return
+    if status.get("fidelity") is not None:
+        yield "primo_trial_fidelity", (), _number(status["fidelity"])
+    for objective, value in observations[-1]["values"].items():
+        yield "primo_trial_objective_value", (objective,), _number(value)
+
+
+def _front(study: Object) -> set[int]:
+    return {entry["trial"] for entry in _status(study).get("front") or ()}
+
+
+def _choices(study: Object) -> dict[str, list[str]]:
+    return {
+        parameter["name"]: list(parameter["categorical"]["choices"])
+        for parameter in study["spec"].get("parameters") or ()
+        if "categorical" in parameter
+    }
+
+
+def _status(obj: Object) -> Mapping[str, Any]:
+    return obj.get("status") or {}
+
+
+def _phase(trial: Object) -> str:
+    return str(_status(trial).get("phase") or TrialPhase.QUEUED)
+
+
+def _owned(trial: Object, study: Object) -> bool:
+    uid = study["metadata"]["uid"]
+    return any(o["uid"] == uid for o in trial["metadata"].get("ownerReferences") or ())
+
+
+def _number(value: Any, default: float = 0.0) -> float:
+    return float(value) if isinstance(value, int | float) else default

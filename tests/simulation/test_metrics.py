@@ -1,0 +1,48 @@
+"""Prometheus away, slow or empty: no value is lost, none is made up, no study is stuck."""
+
+from primo_operator.mirror import Kind
+from support.scenario import Scenario
+from support.simulation import World
+
+
+def runs_of(world: World) -> list[dict]:
+    trials = world.api.objects[Kind.TRIAL].values()
+    return [run for trial in trials for run in trial.get("status", {}).get("runs") or ()]
+
+
+def test_what_comes_late_is_what_would_have_come_at_once() -> None:
+    """Queries fail, the operator dies, calls are refused: nobody can tell by the result."""
+    smooth = World(Scenario(trials=4, parallelism=2, rungs=2, prometheus=0.0))
+    smooth.run()
+    for seed in range(8):
+        world = World(
+            Scenario(4, 2, 2, refuse=0.1, lose=0.1, crash=0.05, drop=0.2, prometheus=0.7), seed
+        )
+        world.run()
+        assert world.result() == smooth.result(), f"seed {seed}"
+
+
+def test_a_server_that_stays_away_fails_trials_and_ends_the_study() -> None:
+    world = World(Scenario(trials=2, parallelism=1, rungs=1, prometheus=1.0, patience_s=120.0))
+    world.run()
+    assert {run["reason"] for run in runs_of(world)} == {"MetricsUnavailable"}
+    assert all("observations" not in t["status"] for t in world.api.objects[Kind.TRIAL].values())
+    assert {run["message"].partition(":")[0] for run in runs_of(world)} <= {
+        "PrometheusUnreachable",
+        "PrometheusTimedOut",
+        "NoSeries",
+    }
+    assert all(run["reported"]["values"]["error"] for run in runs_of(world))
+
+
+def test_an_operator_that_was_down_for_hours_still_asks_for_what_it_missed() -> None:
+    world = World(Scenario(trials=1, parallelism=1, rungs=1, prometheus=0.0))
+    while not any(run.get("reported") for run in runs_of(world)):
+        world.advance(1.0)
+    for kind in (Kind.JOB, Kind.POD):  # and its TTL, or a user, has removed them
+        for name in list(world.api.objects[kind]):
+            world.api.delete(kind, name)
+    world.sleep(5 * 3600.0)
+    world.run()
+    (run,) = runs_of(world)
+    assert run["reason"] == "Completed"
