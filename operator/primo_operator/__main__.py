@@ -2,11 +2,11 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 
 import kopf
 
+from primo_operator import logs
 from primo_operator.handlers import registry
 from primo_operator.leadership import candidacy
 from primo_operator.settings import Settings
@@ -29,9 +29,7 @@ def main() -> None:
     given = parser.parse_args()
     if not (given.namespace or given.all_namespaces):
         parser.error("one of --namespace and --all-namespaces is required")
-    kopf.configure(verbose=given.verbose)
-    logging.getLogger("kopf").setLevel(logging.WARNING)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # a line for each probe
+    logs.configure(verbose=given.verbose)
     sys.exit(asyncio.run(_serve(given)))
 
 
