@@ -254,6 +254,8 @@ def test_the_settings_are_the_operators_own(one_helm: Helm) -> None:
     assert (found.workers, found.resync_s, found.status_interval_s) == (2, 60.5, 0.5)
     assert (found.request_timeout_s, found.suggestion_timeout_s) == (10, 30)
     assert found.sidecar_metrics_port == 0
+    assert (found.metrics_trials, found.metrics_parameters) == (1_000_000, 0)
+    assert (found.operator_metrics_port, found.metrics_keep_s) == (9500, 2_592_000)
     assert found.sidecar_image == "localhost/sidecar@sha256:" + "1" * 64
 
 
@@ -287,10 +289,44 @@ def test_what_is_watched_is_what_the_command_line_takes(one_helm: Helm) -> None:
 def test_probes_ask_where_the_operator_serves(rendering: list[Object]) -> None:
     (deployment,) = of_kind(rendering, "Deployment")
     (operator,) = deployment["spec"]["template"]["spec"]["containers"]
-    (port,) = operator["ports"]
+    (port,) = (port for port in operator["ports"] if port["name"] == "health")
     assert f"--liveness=http://0.0.0.0:{port['containerPort']}/healthz" in operator["args"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert operator[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+
+
+# --- metrics
+
+
+METRICS = {"metrics": {"enabled": True, "port": 9500}}
+
+
+def test_without_metrics_nothing_is_served_and_nobody_let_in(one_helm: Helm) -> None:
+    objects = one_helm.template({"networkPolicy": {"enabled": True}})
+    assert of_kind(objects, "Service") == []
+    assert [port["name"] for port in container(one_helm, {})["ports"]] == ["health"]
+    (policy,) = of_kind(objects, "NetworkPolicy")
+    assert policy["spec"]["ingress"] == []
+
+
+def test_the_service_finds_where_the_operator_serves_its_metrics(one_helm: Helm) -> None:
+    objects = one_helm.template(METRICS)
+    (deployment,), (service,) = of_kind(objects, "Deployment"), of_kind(objects, "Service")
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+    (port,) = service["spec"]["ports"]
+    (served,) = (p for p in container(one_helm, METRICS)["ports"] if p["name"] == "metrics")
+    assert (port["targetPort"], port["port"]) == (served["name"], served["containerPort"])
+    settings = Settings.from_environment(environment(one_helm, METRICS))
+    assert settings.operator_metrics_port == served["containerPort"] == 9500
+
+
+@pytest.mark.parametrize("peers", [[], [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]])
+def test_the_policy_lets_scrapers_in_at_that_port_only(one_helm: Helm, peers: list[Object]) -> None:
+    values = merged(METRICS, {"networkPolicy": {"enabled": True, "metricsFrom": peers}})
+    (policy,) = of_kind(one_helm.template(values), "NetworkPolicy")
+    (rule,) = policy["spec"]["ingress"]
+    assert rule["ports"] == [{"port": 9500, "protocol": "TCP"}]
+    assert rule.get("from", []) == peers
 
 
 # --- what users are told

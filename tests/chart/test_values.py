@@ -42,6 +42,18 @@ BAD: dict[str, tuple[Values, str]] = {
     "memory in a wrong unit": ({"resources": {"limits": {"memory": "4GB"}}}, "resources.limits"),
     "a privileged port": ({"probes": {"port": 80}}, "probes.port"),
     "no API server": ({"networkPolicy": {"apiServerPorts": []}}, "networkPolicy.apiServerPorts"),
+    "a privileged port for metrics": ({"metrics": {"port": 443}}, "metrics.port"),
+    "the port of the probes for metrics": (
+        {"metrics": {"enabled": True, "port": 8080}},
+        "metrics.port: 8080 is the port of the probes (probes.port), expected another",
+    ),
+    "half a trial": ({"metrics": {"trials": 0.5}}, "metrics.trials"),
+    "less than no parameters": ({"metrics": {"parameters": -1}}, "metrics.parameters"),
+    "a time with a unit": ({"metrics": {"keepSeconds": "1d"}}, "metrics.keepSeconds"),
+    "a peer that is none": (
+        {"networkPolicy": {"metricsFrom": [{"namespace": "monitoring"}]}},
+        "networkPolicy.metricsFrom.0",
+    ),
     "a label that is a number": ({"commonLabels": {"cost": 1}}, "commonLabels.cost"),
     "a toleration": ({"tolerations": [{"operator": "Is"}]}, "tolerations.0.operator"),
     "an affinity": ({"affinity": {"nodes": {}}}, "affinity"),

@@ -53,6 +53,9 @@ FEATURES: dict[str, Values] = {
             "verbose": True,
         }
     },
+    "metrics": {
+        "metrics": {"enabled": True, "trials": 1000000, "parameters": 0, "keepSeconds": 2592000}
+    },
     "more environment": {
         "extraEnv": [
             {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
@@ -69,6 +72,13 @@ FEATURES: dict[str, Values] = {
             "apiServerPorts": [8443],
             "extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}],
         }
+    },
+    "a network policy with metrics": {
+        "networkPolicy": {
+            "enabled": True,
+            "metricsFrom": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+        },
+        "metrics": {"enabled": True, "port": 9500},
     },
     "another name": {"nameOverride": "tuner"},
     "another full name": {"fullnameOverride": "tuner"},

@@ -77,6 +77,13 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{- /* What a schema cannot say: values that do not go together. */}}
+{{- define "primo.check" -}}
+{{- if and .Values.metrics.enabled (eq (int .Values.metrics.port) (int .Values.probes.port)) }}
+{{- fail (printf "metrics.port: %d is the port of the probes (probes.port), expected another" (int .Values.metrics.port)) }}
+{{- end }}
+{{- end }}
+
 {{- /* What the operator calls; tests/chart/test_rbac.py derives the same from its code. */}}
 {{- define "primo.rules" -}}
 # Studies are read and watched; only their status is written.

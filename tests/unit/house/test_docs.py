@@ -55,18 +55,19 @@ def test_every_reason_is_in_troubleshooting_and_no_other() -> None:
 
 def test_the_values_that_the_pages_name_exist() -> None:
     values = yaml.safe_load((ROOT / "helm" / "primo-operator" / "values.yaml").read_text())
-    pages = [DOCS / "install.md", DOCS / "troubleshooting.md", DOCS / "threat-model.md"]
+    chapters = "install", "troubleshooting", "threat-model", "metrics", "prometheus-objectives"
+    pages = [DOCS / f"{chapter}.md" for chapter in chapters]
     named = {
         word
         for page in [*pages, ROOT / "README.md"]
         for word in re.findall(
-            r"`((?:settings|watch|networkPolicy|crds|sidecar|image)\.[\w.]+)`"
+            r"`((?:settings|watch|networkPolicy|crds|sidecar|image|metrics|prometheus)\.[\w.]+)`"
             r"|--set '?([\w.]+)=", page.read_text()
         )
         for word in word
         if word
     }  # fmt: skip
-    assert {"watch.namespaces", "crds.install", "imageRegistry"} <= named
+    assert {"watch.namespaces", "crds.install", "imageRegistry", "metrics.keepSeconds"} <= named
     for name in named:
         found: Any = values
         for part in name.split("."):
