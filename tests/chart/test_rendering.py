@@ -15,6 +15,7 @@ from primo_operator.crds import KINDS, render
 from primo_operator.manifests import job, probe_pod
 from primo_operator.selftest import study as self_test_study
 from primo_operator.settings import Settings
+from primo_study.queries import Gap
 from primo_study.spec import parse
 from primo_study.study import TrialPhase
 from support import builders
@@ -29,6 +30,7 @@ from support.chart import (
     VERSIONS,
     Helm,
     Object,
+    Values,
     definitions_of_ours,
     merged,
     of_kind,
@@ -295,6 +297,90 @@ def test_probes_ask_where_the_operator_serves(rendering: list[Object]) -> None:
         assert operator[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
 
 
+# --- objectives from Prometheus
+
+
+TLS = FEATURES["objectives from a Prometheus with TLS"]
+FILES = "/etc/primo/prometheus"
+
+
+def test_prometheus_is_asked_by_the_namespaces_that_the_values_name(one_helm: Helm) -> None:
+    found = Settings.from_environment(environment(one_helm, TLS))
+    assert found.prometheus_url == TLS["prometheus"]["url"]
+    assert [found.access(n).refused for n in ("team-a", "team-b")] == [None, None]
+    assert found.access("team-c").refused == Gap.NOT_ALLOWED
+    assert found.prometheus_timeout_s == 2.5
+    assert (found.prometheus_settle_s, found.prometheus_patience_s) == (0, 2_000_000)
+    names = [variable["name"] for variable in container(one_helm, TLS)["env"]]
+    assert "namespace" not in names  # else the kubelet would put its value in the URL
+    everybody = environment(one_helm, FEATURES["objectives from Prometheus"])
+    assert Settings.from_environment(everybody).access("any").refused is None
+
+
+@pytest.mark.parametrize(
+    ("values", "files"),
+    [
+        pytest.param({"ca": {"secret": "a"}, "token": {"secret": "b"}}, {}, id="nobody is asked"),
+        pytest.param({"url": "https://h.example"}, {}, id="the system's authorities, no token"),
+        pytest.param(
+            TLS["prometheus"],
+            {"ca": ("configMap", "authorities", "service-ca.crt"),
+             "token": ("secret", "reader", "bearer")},
+            id="both",
+        ),
+        pytest.param(
+            {"url": "https://h.example", "ca": {"secret": "tls"}},
+            {"ca": ("secret", "tls", "ca.crt")},
+            id="an authority in a Secret",
+        ),
+        pytest.param(
+            {"url": "https://h.example", "token": {"secret": "reader"}},
+            {"token": ("secret", "reader", "token")},
+            id="a token",
+        ),
+    ],
+)  # fmt: skip
+def test_authority_and_token_are_where_the_operator_reads_them(
+    one_helm: Helm, values: Values, files: dict[str, tuple[str, str, str]]
+) -> None:
+    (deployment,) = of_kind(one_helm.template({"prometheus": values}), "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (operator,) = pod["containers"]
+    mounted = [m for m in operator["volumeMounts"] if m["name"] == "prometheus"]
+    assert mounted == [{"name": "prometheus", "mountPath": FILES, "readOnly": True}] * bool(files)
+    found = {}
+    for volume in pod["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []):
+            ((kind, what),) = source.items()
+            (item,) = what["items"]
+            found[f"{FILES}/{item['path']}"] = (kind, what["name"], item["key"])
+    settings = Settings.from_environment(environment(one_helm, {"prometheus": values}))
+    paths = {"ca": settings.prometheus_ca_file, "token": settings.prometheus_token_file}
+    assert {name for name, path in paths.items() if path} == files.keys()
+    assert found == {paths[name]: source for name, source in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://prometheus.monitoring:9090", 9090),
+        ("http://prometheus/prometheus", 80),
+        ("https://$(namespace).example/a:1", 443),
+        ("https://$(namespace).example:8443/$(namespace)/", 8443),
+        ("https://[fd00::1]", 443),
+        ("https://[fd00::1]:9443/", 9443),
+    ],
+)
+def test_the_policy_lets_the_operator_out_to_prometheus(
+    one_helm: Helm, url: str, port: int
+) -> None:
+    values = {"networkPolicy": {"enabled": True}}
+    (before,) = of_kind(one_helm.template(values), "NetworkPolicy")
+    (after,) = of_kind(one_helm.template({**values, "prometheus": {"url": url}}), "NetworkPolicy")
+    more = [rule for rule in after["spec"]["egress"] if rule not in before["spec"]["egress"]]
+    assert more == [{"ports": [{"port": port, "protocol": "TCP"}]}]
+
+
 # --- metrics
 
 
@@ -349,6 +435,19 @@ def test_the_commands_of_the_notes_name_what_there_is(one_helm: Helm, mode: str)
     deleted = re.search(r"delete crd (.+)", text)
     assert deleted
     assert set(deleted[1].split()) == definitions_of_ours().keys()
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "said"),
+    [([], "no namespace (prometheus.namespaces is empty)"), (["a", "b"], "a, b"),
+     (["*"], "all namespaces")],
+)  # fmt: skip
+def test_the_notes_say_who_may_ask_prometheus(
+    one_helm: Helm, namespaces: list[str], said: str
+) -> None:
+    text = notes(one_helm, {"prometheus": {"url": "http://h", "namespaces": namespaces}})
+    assert f"Objectives may be queries to http://h, in studies of {said}.\n" in text
+    assert "Objectives" not in notes(one_helm, {"prometheus": {"namespaces": namespaces}})
 
 
 def test_the_self_test_runs_where_the_operator_watches(rendering: list[Object]) -> None:

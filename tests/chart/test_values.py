@@ -42,6 +42,23 @@ BAD: dict[str, tuple[Values, str]] = {
     "memory in a wrong unit": ({"resources": {"limits": {"memory": "4GB"}}}, "resources.limits"),
     "a privileged port": ({"probes": {"port": 80}}, "probes.port"),
     "no API server": ({"networkPolicy": {"apiServerPorts": []}}, "networkPolicy.apiServerPorts"),
+    "a URL that is none": ({"prometheus": {"url": 9090}}, "prometheus.url"),
+    "namespaces as one word": ({"prometheus": {"namespaces": "*"}}, "prometheus.namespaces"),
+    "a pattern of namespaces": (
+        {"prometheus": {"namespaces": ["team-*"]}},
+        "prometheus.namespaces.0",
+    ),
+    "two authorities": (
+        {"prometheus": {"ca": {"configMap": "a", "secret": "b"}}},
+        'prometheus.ca.secret: "b" is beside prometheus.ca.configMap, expected one of them',
+    ),
+    "no key": ({"prometheus": {"token": {"key": ""}}}, "prometheus.token.key"),
+    "a token itself": ({"prometheus": {"token": "abc"}}, "prometheus.token"),
+    "no time for a query": ({"prometheus": {"timeoutSeconds": 0}}, "prometheus.timeoutSeconds"),
+    "less than no patience": (
+        {"prometheus": {"patienceSeconds": -1}},
+        "prometheus.patienceSeconds",
+    ),
     "a privileged port for metrics": ({"metrics": {"port": 443}}, "metrics.port"),
     "the port of the probes for metrics": (
         {"metrics": {"enabled": True, "port": 8080}},
@@ -58,6 +75,25 @@ BAD: dict[str, tuple[Values, str]] = {
     "a toleration": ({"tolerations": [{"operator": "Is"}]}, "tolerations.0.operator"),
     "an affinity": ({"affinity": {"nodes": {}}}, "affinity"),
 }
+
+
+BAD_URLS = {
+    "no scheme": "prometheus:9090",
+    "another scheme": "ftp://h.example",
+    "a password": "https://u:p@h.example",
+    "a query": "https://h.example/?a=b",
+    "a port that is none": "https://h.example:port",
+    "another variable": "https://h.example/$(PRIMO_WORKERS)",
+    "what the operator adds": "https://h.example/api/v1/query",
+    "two lines": "https://h.example\nX: y",
+}
+
+
+@pytest.mark.parametrize("url", BAD_URLS.values(), ids=BAD_URLS)
+def test_a_bad_url_is_refused_in_words(one_helm: Helm, url: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        one_helm.template({"prometheus": {"url": url}})
+    assert f"prometheus.url: {json.dumps(url)} is not a base URL" in refused.value.stderr
 
 
 @pytest.mark.parametrize(("values", "field"), BAD.values(), ids=BAD)

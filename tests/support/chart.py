@@ -53,6 +53,23 @@ FEATURES: dict[str, Values] = {
             "verbose": True,
         }
     },
+    "objectives from Prometheus": {
+        "prometheus": {"url": "http://prometheus.monitoring:9090", "namespaces": ["*"]}
+    },
+    "objectives from a Prometheus with TLS": {
+        "prometheus": {
+            "url": "https://thanos.example/tenants/$(namespace)",
+            "namespaces": ["team-a", "team-b"],
+            "ca": {"configMap": "authorities", "key": "service-ca.crt"},
+            "token": {"secret": "reader", "key": "bearer"},
+            "timeoutSeconds": 2.5,
+            "settleSeconds": 0,
+            "patienceSeconds": 2000000,
+        }
+    },
+    "an authority in a Secret": {
+        "prometheus": {"url": "https://[fd00::1]:9443", "ca": {"secret": "tls", "configMap": ""}}
+    },
     "metrics": {
         "metrics": {"enabled": True, "trials": 1000000, "parameters": 0, "keepSeconds": 2592000}
     },
@@ -79,6 +96,10 @@ FEATURES: dict[str, Values] = {
             "metricsFrom": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
         },
         "metrics": {"enabled": True, "port": 9500},
+    },
+    "a network policy with Prometheus": {
+        "networkPolicy": {"enabled": True},
+        "prometheus": {"url": "https://prometheus.example"},
     },
     "another name": {"nameOverride": "tuner"},
     "another full name": {"fullnameOverride": "tuner"},

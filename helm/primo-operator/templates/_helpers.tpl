@@ -77,11 +77,51 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{- /* What a schema cannot say: values that do not go together. */}}
+{{- /* What a schema cannot say, or not in words: values that do not go together, and a URL. */}}
 {{- define "primo.check" -}}
 {{- if and .Values.metrics.enabled (eq (int .Values.metrics.port) (int .Values.probes.port)) }}
 {{- fail (printf "metrics.port: %d is the port of the probes (probes.port), expected another" (int .Values.metrics.port)) }}
 {{- end }}
+{{- $part := `(\$\(namespace\)|[A-Za-z0-9._-])` }}
+{{- $url := printf `^https?://(%s+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?(/(%s|[~:/])*)?$` $part $part }}
+{{- with .Values.prometheus.url }}
+{{- if or (not (regexMatch $url .)) (regexMatch `/api/v1/query/?$` .) }}
+{{- fail (printf "prometheus.url: %q is not a base URL, expected http(s)://host:port/path without user, query, /api/v1/query, or a $(...) but $(namespace)" .) }}
+{{- end }}
+{{- end }}
+{{- with .Values.prometheus.ca }}
+{{- if and .configMap .secret }}
+{{- fail (printf "prometheus.ca.secret: %q is beside prometheus.ca.configMap, expected one of them" .secret) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Certificates and token for Prometheus, as sources of a volume. The kubelet reads them; the
+       operator has no right to. */}}
+{{- define "primo.prometheusFiles" -}}
+{{- with .Values.prometheus }}
+{{- if and .url .ca.configMap }}
+- configMap:
+    name: {{ .ca.configMap }}
+    items: [{key: {{ .ca.key | quote }}, path: ca.crt}]
+{{- end }}
+{{- if and .url .ca.secret }}
+- secret:
+    name: {{ .ca.secret }}
+    items: [{key: {{ .ca.key | quote }}, path: ca.crt}]
+{{- end }}
+{{- if and .url .token.secret }}
+- secret:
+    name: {{ .token.secret }}
+    items: [{key: {{ .token.key | quote }}, path: token}]
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "primo.prometheusPort" -}}
+{{- $host := (urlParse .Values.prometheus.url).host }}
+{{- $given := regexFind ":[0-9]+$" $host | trimPrefix ":" }}
+{{- $given | default (ternary "443" "80" (hasPrefix "https:" .Values.prometheus.url)) }}
 {{- end }}
 
 {{- /* What the operator calls; tests/chart/test_rbac.py derives the same from its code. */}}
