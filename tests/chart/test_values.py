@@ -64,6 +64,22 @@ BAD: dict[str, tuple[Values, str]] = {
         {"metrics": {"enabled": True, "port": 8080}},
         "metrics.port: 8080 is the port of the probes (probes.port), expected another",
     ),
+    "a monitor of what is not served": (
+        {"metrics": {"serviceMonitor": {"enabled": True}}},
+        "metrics.serviceMonitor.enabled: true needs metrics.enabled, which is false",
+    ),
+    "a monitor of a port without a name": (
+        {"metrics": {"podMonitor": {"enabled": True}}, "sidecar": {"metricsPort": 0}},
+        "metrics.podMonitor.enabled: true needs a sidecar.metricsPort, which is 0",
+    ),
+    "an interval without a unit": (
+        {"metrics": {"podMonitor": {"interval": "30"}}},
+        "metrics.podMonitor.interval",
+    ),
+    "an interval in words": (
+        {"metrics": {"serviceMonitor": {"interval": "1 minute"}}},
+        "metrics.serviceMonitor.interval",
+    ),
     "half a trial": ({"metrics": {"trials": 0.5}}, "metrics.trials"),
     "less than no parameters": ({"metrics": {"parameters": -1}}, "metrics.parameters"),
     "a time with a unit": ({"metrics": {"keepSeconds": "1d"}}, "metrics.keepSeconds"),

@@ -73,6 +73,12 @@ FEATURES: dict[str, Values] = {
     "metrics": {
         "metrics": {"enabled": True, "trials": 1000000, "parameters": 0, "keepSeconds": 2592000}
     },
+    "a monitor of the operator": {
+        "metrics": {"enabled": True, "serviceMonitor": {"enabled": True, "interval": "1m30s"}}
+    },
+    "a monitor of the trials": {
+        "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "monitoring"}}}
+    },
     "more environment": {
         "extraEnv": [
             {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
@@ -137,7 +143,12 @@ def all_at_once() -> Values:
     everything: Values = {}
     for values in FEATURES.values():
         everything = merged(everything, values)
-    kept = {"crds": {"install": True}, "rbac": {"create": True}, "serviceAccount": {"create": True}}
+    kept = {
+        "crds": {"install": True},
+        "rbac": {"create": True},
+        "serviceAccount": {"create": True},
+        "sidecar": {"metricsPort": 9401},
+    }
     return merged(merged(everything, kept), MODES["two namespaces"])
 
 

@@ -82,6 +82,12 @@ annotations:
 {{- if and .Values.metrics.enabled (eq (int .Values.metrics.port) (int .Values.probes.port)) }}
 {{- fail (printf "metrics.port: %d is the port of the probes (probes.port), expected another" (int .Values.metrics.port)) }}
 {{- end }}
+{{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.enabled) }}
+{{- fail "metrics.serviceMonitor.enabled: true needs metrics.enabled, which is false" }}
+{{- end }}
+{{- if and .Values.metrics.podMonitor.enabled (eq (int .Values.sidecar.metricsPort) 0) }}
+{{- fail "metrics.podMonitor.enabled: true needs a sidecar.metricsPort, which is 0" }}
+{{- end }}
 {{- $part := `(\$\(namespace\)|[A-Za-z0-9._-])` }}
 {{- $url := printf `^https?://(%s+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?(/(%s|[~:/])*)?$` $part $part }}
 {{- with .Values.prometheus.url }}
