@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -260,6 +260,26 @@ def test_the_settings_are_the_operators_own(one_helm: Helm) -> None:
     assert (found.metrics_trials, found.metrics_parameters) == (1_000_000, 0)
     assert (found.operator_metrics_port, found.metrics_keep_s) == (9500, 2_592_000)
     assert found.sidecar_image == "localhost/sidecar@sha256:" + "1" * 64
+
+
+# Of no use in a cluster, or better not changed: a Lease's times go together.
+UNSET = {
+    "sidecar_metrics_address", "operator_metrics_address", "lease_identity", "lease_duration_s",
+    "lease_renew_s", "lease_retry_s",
+}  # fmt: skip
+
+
+def test_every_setting_can_be_set(one_helm: Helm) -> None:
+    """As extraEnv refuses PRIMO_ variables, a setting without a value cannot."""
+    set_ = environment(one_helm, RENDERINGS["everything"])
+    unset = {field.name for field in fields(Settings) if f"PRIMO_{field.name.upper()}" not in set_}
+    assert unset == UNSET
+
+
+def test_no_variable_is_set_that_the_operator_does_not_read(one_helm: Helm) -> None:
+    read = {f"PRIMO_{field.name.upper()}" for field in fields(Settings)}
+    set_ = environment(one_helm, RENDERINGS["everything"])
+    assert {name for name in set_ if name.startswith("PRIMO_")} <= read
 
 
 @pytest.mark.parametrize(
