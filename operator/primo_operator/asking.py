@@ -37,6 +37,12 @@ class WorkerSuggester:
         self._turn = asyncio.Lock()
         self.starts = 0
 
+    @property
+    def pid(self) -> int | None:
+        """Of the worker; None while there is none."""
+        process = self._process
+        return process.pid if process and process.returncode is None else None
+
     async def suggest(self, study: Study, count: int, new_trials: int) -> Answer:
         assert study.spec
         question = {

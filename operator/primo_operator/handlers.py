@@ -98,7 +98,7 @@ def registry(
         queue = StudyQueue(told.timed(reconciler.reconcile), ours.workers)
         closing.extend((prometheus.close, worker.close))
         if served:
-            told.registry.register(StateCollector(queue, worker))
+            told.registry.register(StateCollector(queue, worker, may_write))
             closing.append((await serve(told, ours, mirror)).cleanup)
         if elector:
             closing.append(elector.release)

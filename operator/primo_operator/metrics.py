@@ -6,7 +6,7 @@ Collected in the event loop, since what is shown changes there.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from aiohttp import web
 from prometheus_client import (
@@ -16,6 +16,7 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Histogram,
+    ProcessCollector,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -126,17 +127,26 @@ class TimedSuggester:
 
 
 class StateCollector(Collector):
-    """What queue and worker know at the moment of a scrape."""
+    """What queue, worker and the election know at the moment of a scrape."""
 
-    def __init__(self, queue: StudyQueue, worker: WorkerSuggester) -> None:
-        self._queue, self._worker = queue, worker
+    def __init__(
+        self, queue: StudyQueue, worker: WorkerSuggester, leads: Callable[[], bool]
+    ) -> None:
+        self._queue, self._worker, self._leads = queue, worker, leads
+        # Torch and its models are in there: the operator's own process says nothing of them.
+        self._process = ProcessCollector(
+            "primo_worker", lambda: worker.pid or "none", registry=None
+        )
 
     def collect(self) -> Iterator[Metric]:
+        leader = "1 while it works, 0 while it waits for the lead."
+        yield GaugeMetricFamily("primo_leader", leader, value=float(self._leads()))
         depth = "Studies that wait for a pass."
         yield GaugeMetricFamily("primo_queue_depth", depth, value=float(self._queue.depth))
         starts = "Starts of the optimizer's process after the first."
         restarts = float(max(self._worker.starts - 1, 0))
         yield CounterMetricFamily("primo_worker_restarts", starts, value=restarts)
+        yield from self._process.collect()
 
 
 class Snapshot(Collector):

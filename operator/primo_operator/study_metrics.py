@@ -5,7 +5,8 @@ is bounded by settings: trials of a study, parameters of a trial, and for how lo
 trials of a study are shown at all.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -14,6 +15,8 @@ from prometheus_client.registry import Collector
 from primo_operator.cluster import Object
 from primo_operator.mirror import Family, Mirror
 from primo_operator.settings import Settings
+from primo_optimizer import Fidelity
+from primo_optimizer.rungs import ladder
 from primo_study.phases import UNFINISHED, StudyPhase, TrialPhase
 from primo_study.study import epoch
 
@@ -27,6 +30,11 @@ _STUDY_GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "primo_study_condition": ("1 if the condition is True, else 0.", ("condition", "reason")),
     "primo_study_stage": ("1 for the stage of the latest suggestion.", ("stage",)),
     "primo_study_trials": ("Trials by phase.", ("phase",)),
+    "primo_study_failed_trials": ("Trials that failed, by reason.", ("reason",)),
+    "primo_study_rung_trials": (
+        "Trials observed at the fidelity of this rung or beyond it.",
+        ("rung", "fidelity"),
+    ),
     "primo_study_unfinished_runs": ("Runs that have not ended, queued ones included.", ()),
     "primo_study_parallelism": ("How many runs may be unfinished at once.", ()),
     "primo_study_front_size": ("Trials on the Pareto front.", ()),
@@ -88,10 +96,13 @@ class StudyCollector(Collector):
         yield from families.values()
 
     def _rows(self, study: Object, family: Family) -> Iterator[Row]:
-        trials = self._shown(study, family)
+        own = [t for t in family.trials if "number" in t["spec"] and _owned(t, study)]
+        trials = self._shown(study, own)
         yield from _of_study(study)
         yield from _results(study)
-        yield from _trust(family)
+        yield from _trust(own)
+        yield from _failures(own)
+        yield from _rungs(study, own)
         yield "primo_study_trials_shown", (), float(len(trials))
         choices = _choices(study) if trials else {}
         for parameter, words in choices.items():
@@ -108,21 +119,21 @@ class StudyCollector(Collector):
             for parameter, value in self._parameters(trial, choices):
                 yield "primo_trial_parameter", (str(number), parameter), value
 
-    def _shown(self, study: Object, family: Family) -> list[Object]:
+    def _shown(self, study: Object, own: Sequence[Object]) -> list[Object]:
         """The front, what runs, then the latest, as far as the settings allow."""
         ended = _status(study).get("completionTime")
         if ended and self._now() > epoch(ended) + self._settings.metrics_keep_s:
             return []
         front = _front(study)
-        own = [t for t in family.trials if "number" in t["spec"] and _owned(t, study)]
-        own.sort(
+        ordered = sorted(
+            own,
             key=lambda t: (
                 t["spec"]["number"] not in front,
                 _phase(t) not in UNFINISHED,
                 -t["spec"]["number"],
-            )
+            ),
         )
-        return own[: self._settings.metrics_trials]
+        return ordered[: self._settings.metrics_trials]
 
     def _parameters(
         self, trial: Object, choices: Mapping[str, list[str]]
@@ -180,15 +191,37 @@ def _results(study: Object) -> Iterator[Row]:
         yield "primo_study_reference_point", (objective,), _number(value)
 
 
-def _trust(family: Family) -> Iterator[Row]:
+def _trust(trials: Sequence[Object]) -> Iterator[Row]:
     """Of the latest trial that tells."""
     told = {
-        trial["spec"].get("number", -1): trust
-        for trial in family.trials
+        trial["spec"]["number"]: trust
+        for trial in trials
         if (trust := (trial["spec"].get("suggestion") or {}).get("priorTrust"))
     }
     for objective, value in (told[max(told)] if told else {}).items():
         yield "primo_study_prior_trust", (objective,), _number(value)
+
+
+def _failures(trials: Sequence[Object]) -> Iterator[Row]:
+    failed = (_status(trial) for trial in trials if _phase(trial) == TrialPhase.FAILED)
+    for reason, count in Counter(str(status.get("reason")) for status in failed).items():
+        yield "primo_study_failed_trials", (reason,), float(count)
+
+
+def _rungs(study: Object, trials: Sequence[Object]) -> Iterator[Row]:
+    """By the study's own rungs: a trial made by hand may have another fidelity."""
+    given = study["spec"].get("fidelity")
+    if not given:
+        return
+    sizes = {key: float(given[key]) for key in ("min", "max", "eta") if key in given}
+    reached = [
+        max(seen["fidelity"] for seen in observations)
+        for trial in trials
+        if (observations := _status(trial).get("observations"))
+    ]
+    for rung, fidelity in enumerate(ladder(Fidelity(given["name"], **sizes))):
+        count = sum(value >= fidelity for value in reached)
+        yield "primo_study_rung_trials", (str(rung), f"{fidelity:g}"), float(count)
 
 
 def _of_trial(trial: Object) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """What a scrape of the operator shows: as the objects say, bounded, and gone with the study."""
 
 import asyncio
+import os
 import re
 import urllib.request
 from collections.abc import Iterator
@@ -123,6 +124,8 @@ def test_a_study_and_its_trials() -> None:
     assert found["primo_study_stage", "Optimizing"] == 1
     assert found["primo_study_trials", "Completed"] == 2
     assert found["primo_study_trials", "Failed"] == 0
+    assert found["primo_study_rung_trials", "0", "1"] == 2
+    assert found["primo_study_rung_trials", "2", "9"] == 2
     assert found["primo_study_unfinished_runs",] == 1
     assert found["primo_study_parallelism",] == 2
     assert found["primo_study_front_size",] == 1
@@ -177,6 +180,26 @@ def test_trials_of_a_study_that_ended_long_ago_are_not_shown() -> None:
     later = shown(over, CREATED + 61, metrics_keep_s=60)
     assert numbers(later) == set()
     assert later["primo_study_hypervolume",] == 0.5
+
+
+def test_failures_are_counted_by_reason() -> None:
+    failed = [trial(n, "Failed", None) for n in range(3)]
+    for each, reason in zip(failed, ("Diverged", "OutOfMemory", "Diverged"), strict=True):
+        each["status"]["reason"] = reason
+    found = shown(mirror(*failed, trial(3)))
+    assert found["primo_study_failed_trials", "Diverged"] == 2
+    assert found["primo_study_failed_trials", "OutOfMemory"] == 1
+    assert ("primo_study_failed_trials", "Completed") not in found
+
+
+def test_a_rung_counts_who_has_reached_it() -> None:
+    """Not by the fidelity observed: a trial made by hand may have any."""
+    trials = [trial(n) for n in range(4)]
+    for each, fidelity in zip(trials, (1, 3, 5, 9), strict=True):
+        each["status"]["observations"] = [{"fidelity": fidelity, "values": {"error": 0.1}}]
+    found = shown(mirror(*trials, trial(4, "Running", None)), metrics_trials=1)
+    rungs = {key[1:]: v for key, v in found.items() if key[0] == "primo_study_rung_trials"}
+    assert rungs == {("0", "1"): 4, ("1", "3"): 3, ("2", "9"): 1}
 
 
 def test_the_series_of_a_deleted_study_vanish() -> None:
@@ -287,15 +310,43 @@ def test_asks_are_measured_and_forgotten_with_their_study() -> None:
 def test_the_first_start_of_the_optimizers_process_is_no_restart() -> None:
     worker, queue = WorkerSuggester(1.0), StudyQueue(OperatorMetrics().timed(no_pass), 1)
     registry = CollectorRegistry()
-    registry.register(StateCollector(queue, worker))
+    registry.register(StateCollector(queue, worker, lambda: True))
     for starts, restarts in ((0, 0), (1, 0), (3, 2)):
         worker.starts = starts
         assert samples(registry)["primo_worker_restarts_total",] == restarts
 
 
+def test_who_waits_for_the_lead_says_so() -> None:
+    queue = StudyQueue(OperatorMetrics().timed(no_pass), 1)
+    lead = [False]
+    registry = CollectorRegistry()
+    registry.register(StateCollector(queue, WorkerSuggester(1.0), lambda: lead[0]))
+    assert samples(registry)["primo_leader",] == 0
+    lead[0] = True
+    assert samples(registry)["primo_leader",] == 1
+
+
+class Working(WorkerSuggester):
+    """Whose process is this one."""
+
+    pid = os.getpid()
+
+
+def test_the_optimizers_process_is_shown_while_there_is_one() -> None:
+    for worker, there in ((WorkerSuggester(1.0), False), (Working(1.0), True)):
+        queue = StudyQueue(OperatorMetrics().timed(no_pass), 1)
+        registry = CollectorRegistry()
+        registry.register(StateCollector(queue, worker, lambda: True))
+        found = samples(registry).get(("primo_worker_process_resident_memory_bytes",), 0)
+        assert (found > 1e6) == there
+
+
 def test_the_guide_names_what_there_is() -> None:
-    told, found = OperatorMetrics(), mirror(trial(0), infeasible=0)
-    told.registry.register(StateCollector(StudyQueue(told.timed(no_pass), 1), WorkerSuggester(1.0)))
+    failed = trial(1, "Failed", None)
+    failed["status"]["reason"] = "Diverged"
+    told, found = OperatorMetrics(), mirror(trial(0), failed, infeasible=0)
+    queue = StudyQueue(told.timed(no_pass), 1)
+    told.registry.register(StateCollector(queue, Working(1.0), lambda: True))
     told.registry.register(StudyCollector(found, Settings(), lambda: CREATED))
     there = {
         family.name + ("_total" if family.type == "counter" else "")
@@ -313,7 +364,7 @@ def test_it_is_served() -> None:
         told, found = OperatorMetrics(), mirror(trial(0))
         settings = Settings(operator_metrics_address="127.0.0.1", operator_metrics_port=0)
         queue = StudyQueue(told.timed(no_pass), 1)
-        told.registry.register(StateCollector(queue, WorkerSuggester(1.0)))
+        told.registry.register(StateCollector(queue, WorkerSuggester(1.0), lambda: True))
         told.registry.register(StudyCollector(found, settings, lambda: CREATED))
         runner = await serve(told, settings, found)
         url = "http://{}:{}/metrics".format(*runner.addresses[0][:2])
