@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test helm prometheus lint format crds chart package audit benchmark clean
+.PHONY: help demo test helm prometheus lint format crds chart dashboards package audit benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -57,6 +57,9 @@ benchmark: $(VENV)/installed  ## search quality of the optimizer, minutes; DATA=
 
 chart: $(VENV)/installed  ## write the table of the chart's values
 	$(BIN)/python helm/values_table.py
+
+dashboards: $(VENV)/installed  ## write the chart's Grafana dashboards from helm/dashboards
+	PYTHONPATH=helm $(BIN)/python -W ignore::DeprecationWarning -m dashboards
 
 package: $(VENV)/installed helm  ## wheel, sdist, chart and install.yaml in dist/; REGISTRY=where the images are
 	rm -rf dist
