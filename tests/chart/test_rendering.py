@@ -496,6 +496,47 @@ def test_the_monitor_of_the_trials_finds_their_sidecars(
     assert target == {"study": "digits", "trial": "0", "run": pod["metadata"]["name"]}
 
 
+# --- dashboards
+
+
+def dashboards(one_helm: Helm, **values: Any) -> list[Object]:
+    given = {"metrics": {"enabled": True}, "dashboards": values}
+    return of_kind(one_helm.template(given), "ConfigMap")
+
+
+def test_dashboards_are_made_on_demand_only(one_helm: Helm) -> None:
+    assert dashboards(one_helm) == []
+
+
+def test_grafana_gets_the_dashboards_as_they_are(one_helm: Helm) -> None:
+    """Braces and all: helm would take `{{trial}}` for its own."""
+    found = dict(
+        item for each in dashboards(one_helm, enabled=True) for item in each["data"].items()
+    )
+    files = (CHART / "files" / "dashboards").glob("*.json")
+    expected = {f"primo-{path.name}": path.read_text(encoding="utf-8") for path in files}
+    assert len(expected) == 3
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "namespace", "label", "folder"),
+    [
+        ({}, NAMESPACE, "1", None),
+        ({"namespace": "monitoring", "folder": "ML"}, "monitoring", "1", "ML"),
+        ({"labels": {"grafana_dashboard": "yes"}}, NAMESPACE, "yes", None),
+    ],
+)
+def test_grafanas_sidecar_finds_the_dashboards(
+    one_helm: Helm, values: Values, namespace: str, label: str, folder: str | None
+) -> None:
+    found = dashboards(one_helm, enabled=True, **values)
+    assert {each["metadata"]["namespace"] for each in found} == {namespace}
+    assert {each["metadata"]["labels"]["grafana_dashboard"] for each in found} == {label}
+    for each in found:
+        assert each["metadata"].get("annotations", {}).get("grafana_folder") == folder
+
+
 # --- what users are told
 
 

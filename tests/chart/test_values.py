@@ -72,6 +72,14 @@ BAD: dict[str, tuple[Values, str]] = {
         {"metrics": {"podMonitor": {"enabled": True}}, "sidecar": {"metricsPort": 0}},
         "metrics.podMonitor.enabled: true needs a sidecar.metricsPort, which is 0",
     ),
+    "dashboards of what is not served": (
+        {"dashboards": {"enabled": True}},
+        "dashboards.enabled: true needs metrics.enabled, which is false",
+    ),
+    "a label for Grafana that is a number": (
+        {"dashboards": {"labels": {"grafana_dashboard": 1}}},
+        "dashboards.labels.grafana_dashboard",
+    ),
     "an interval without a unit": (
         {"metrics": {"podMonitor": {"interval": "30"}}},
         "metrics.podMonitor.interval",

@@ -79,6 +79,17 @@ FEATURES: dict[str, Values] = {
     "a monitor of the trials": {
         "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "monitoring"}}}
     },
+    "dashboards": {"metrics": {"enabled": True}, "dashboards": {"enabled": True}},
+    "dashboards elsewhere": {
+        "metrics": {"enabled": True},
+        "dashboards": {
+            "enabled": True,
+            "namespace": "monitoring",
+            "labels": {"grafana_dashboard": "yes", "team": "ml"},
+            "annotations": {"owner": "ml"},
+            "folder": "Machine learning",
+        },
+    },
     "more environment": {
         "extraEnv": [
             {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},

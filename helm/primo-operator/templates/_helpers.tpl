@@ -85,6 +85,9 @@ annotations:
 {{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.enabled) }}
 {{- fail "metrics.serviceMonitor.enabled: true needs metrics.enabled, which is false" }}
 {{- end }}
+{{- if and .Values.dashboards.enabled (not .Values.metrics.enabled) }}
+{{- fail "dashboards.enabled: true needs metrics.enabled, which is false" }}
+{{- end }}
 {{- if and .Values.metrics.podMonitor.enabled (eq (int .Values.sidecar.metricsPort) 0) }}
 {{- fail "metrics.podMonitor.enabled: true needs a sidecar.metricsPort, which is 0" }}
 {{- end }}
