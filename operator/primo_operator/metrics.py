@@ -35,6 +35,7 @@ from primo_study.study import Study
 log = logging.getLogger(__name__)
 
 PASS_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
+PASS_RESULTS = ("Done", "ClusterError", "Failed")
 SUGGESTION_BUCKETS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 KINDS = frozenset({names.STUDIES, names.TRIALS, "jobs", "pods", "events", "leases"})
@@ -62,6 +63,8 @@ class OperatorMetrics:
             buckets=PASS_BUCKETS_S,
             registry=registry,
         )
+        for result in PASS_RESULTS:
+            self.passes.labels(result)  # from 0 on: Prometheus does not see a series begin at 1
         self.suggestions = Histogram(
             "primo_suggestion_duration_seconds",
             "Asks of the optimizer, waiting for its process included; Fallback if the answer was "

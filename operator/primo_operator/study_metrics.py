@@ -26,6 +26,8 @@ TRIAL = (*STUDY, "trial")
 _STUDY_GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "primo_study_info": ("The study, and which algorithm it has.", ("algorithm",)),
     "primo_study_created_timestamp_seconds": ("When it was created.", ()),
+    "primo_study_last_observation_timestamp_seconds": ("When a trial was observed last.", ()),
+    "primo_study_completion_timestamp_seconds": ("When it ended.", ()),
     "primo_study_phase": ("1 for the phase it is in, 0 for the others.", ("phase",)),
     "primo_study_condition": ("1 if the condition is True, else 0.", ("condition", "reason")),
     "primo_study_stage": ("1 for the stage of the latest suggestion.", ("stage",)),
@@ -38,6 +40,10 @@ _STUDY_GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "primo_study_unfinished_runs": ("Runs that have not ended, queued ones included.", ()),
     "primo_study_parallelism": ("How many runs may be unfinished at once.", ()),
     "primo_study_front_size": ("Trials on the Pareto front.", ()),
+    "primo_study_trials_since_improvement": (
+        "Trials observed at full fidelity since the newest of the Pareto front.",
+        (),
+    ),
     "primo_study_infeasible_trials": ("Trials that break a constraint.", ()),
     "primo_study_hypervolume": ("Between front and reference point, in the objectives' units.", ()),
     "primo_study_best_value": ("The best value observed, in its unit.", ("objective", "goal")),
@@ -103,6 +109,7 @@ class StudyCollector(Collector):
         yield from _trust(own)
         yield from _failures(own)
         yield from _rungs(study, own)
+        yield from _observed(study, own)
         yield "primo_study_trials_shown", (), float(len(trials))
         choices = _choices(study) if trials else {}
         for parameter, words in choices.items():
@@ -114,7 +121,7 @@ class StudyCollector(Collector):
             number = trial["spec"]["number"]
             for name, labels, value in _of_trial(trial):
                 yield name, (str(number), *labels), value
-            if number in front or (whole and _status(trial).get("observations")):
+            if number in front or (whole and _observations(trial)):
                 yield "primo_trial_pareto_optimal", (str(number),), float(number in front)
             for parameter, value in self._parameters(trial, choices):
                 yield "primo_trial_parameter", (str(number), parameter), value
@@ -166,6 +173,8 @@ def _of_study(study: Object) -> Iterator[Row]:
         yield "primo_study_trials", (trial_phase.value,), float(count)
     yield "primo_study_unfinished_runs", (), float(status.get("running") or 0)
     yield "primo_study_parallelism", (), _number(spec.get("parallelism"), 1.0)
+    if ended := status.get("completionTime"):
+        yield "primo_study_completion_timestamp_seconds", (), epoch(ended)
     used, limits = status.get("budgetUsed") or {}, spec.get("budget") or {}
     for field, label in _BUDGETS.items():
         if field in limits:
@@ -215,13 +224,28 @@ def _rungs(study: Object, trials: Sequence[Object]) -> Iterator[Row]:
         return
     sizes = {key: float(given[key]) for key in ("min", "max", "eta") if key in given}
     reached = [
-        max(seen["fidelity"] for seen in observations)
+        max(seen.get("fidelity") or 0.0 for seen in observations)
         for trial in trials
-        if (observations := _status(trial).get("observations"))
+        if (observations := _observations(trial))
     ]
     for rung, fidelity in enumerate(ladder(Fidelity(given["name"], **sizes))):
         count = sum(value >= fidelity for value in reached)
         yield "primo_study_rung_trials", (str(rung), f"{fidelity:g}"), float(count)
+
+
+def _observed(study: Object, trials: Sequence[Object]) -> Iterator[Row]:
+    """When, and how many since the front has changed; that only while all of the front is known."""
+    times = {t["spec"]["number"]: o[-1]["observedAt"] for t in trials if (o := _observations(t))}
+    if times:
+        # The operator writes all times in one form: they sort as text.
+        yield "primo_study_last_observation_timestamp_seconds", (), epoch(max(times.values()))
+    front = _front(study)
+    if not front or len(front) < _number(_status(study).get("frontSize")):
+        return
+    newest = max((times[number] for number in front if number in times), default="")
+    full = [t["spec"]["number"] for t in trials if _phase(t) == TrialPhase.COMPLETED]
+    since = sum(times.get(number, "") > newest for number in full)
+    yield "primo_study_trials_since_improvement", (), float(since)
 
 
 def _of_trial(trial: Object) -> Iterator[Row]:
@@ -229,7 +253,7 @@ def _of_trial(trial: Object) -> Iterator[Row]:
     runs = status.get("runs") or ()
     yield "primo_trial_info", (trial["metadata"]["name"], runs[-1]["job"] if runs else ""), 1.0
     yield "primo_trial_phase", (_phase(trial),), 1.0
-    observations = status.get("observations") or ()
+    observations = _observations(trial)
     if not observations:
         return
     if status.get("fidelity") is not None:
@@ -252,6 +276,10 @@ def _choices(study: Object) -> dict[str, list[str]]:
 
 def _status(obj: Object) -> Mapping[str, Any]:
     return obj.get("status") or {}
+
+
+def _observations(trial: Object) -> Sequence[Mapping[str, Any]]:
+    return _status(trial).get("observations") or ()
 
 
 def _phase(trial: Object) -> str:

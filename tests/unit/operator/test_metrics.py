@@ -68,7 +68,12 @@ def study(**status: Any) -> dict[str, Any]:
 
 
 def trial(number: int, phase: str = "Completed", error: float | None = 0.1) -> dict[str, Any]:
-    observations = [{"fidelity": 9, "values": {"error": error}}] if error is not None else []
+    seen = {
+        "fidelity": 9,
+        "values": {"error": error},
+        "observedAt": f"2027-01-15T09:00:{number:02}Z",
+    }
+    observations = [seen] if error is not None else []
     return {
         "metadata": {
             "namespace": "team",
@@ -148,6 +153,28 @@ def test_a_study_and_its_trials() -> None:
     assert ("primo_trial_objective_value", "2", "error") not in found
 
 
+SINCE = "primo_study_trials_since_improvement"
+
+
+def test_the_trials_since_the_front_has_changed_are_counted() -> None:
+    """Those at full fidelity: what is paused had no chance to change it."""
+    trials = trial(0), trial(1), trial(2, "Paused"), trial(3), trial(4), trial(5, "Running", None)
+    assert shown(mirror(*trials))[SINCE,] == 2, "those after 1, the front"
+    assert shown(mirror(*trials[:2]))[SINCE,] == 0
+    assert (SINCE,) not in shown(mirror(*trials, frontSize=51)), "the newest may be left out"
+    assert (SINCE,) not in shown(mirror(*trials, front=[], frontSize=0))
+
+
+def test_when_a_study_was_observed_last_and_when_it_ended() -> None:
+    observed = "primo_study_last_observation_timestamp_seconds"
+    ended = "primo_study_completion_timestamp_seconds"
+    found = shown(mirror(trial(1), trial(0), trial(2, "Running", None)))
+    assert found[observed,] == CREATED + 3601
+    assert (ended,) not in found
+    assert (observed,) not in shown(mirror(trial(2, "Running", None)))
+    assert shown(mirror(completionTime="2027-01-15T08:00:05Z"))[ended,] == CREATED + 5
+
+
 def test_a_study_that_nobody_has_looked_at_yet() -> None:
     found = Mirror()
     found.absorb(Kind.STUDY, {**study(), "status": {}})
@@ -196,7 +223,7 @@ def test_a_rung_counts_who_has_reached_it() -> None:
     """Not by the fidelity observed: a trial made by hand may have any."""
     trials = [trial(n) for n in range(4)]
     for each, fidelity in zip(trials, (1, 3, 5, 9), strict=True):
-        each["status"]["observations"] = [{"fidelity": fidelity, "values": {"error": 0.1}}]
+        each["status"]["observations"][0]["fidelity"] = fidelity
     found = shown(mirror(*trials, trial(4, "Running", None)), metrics_trials=1)
     rungs = {key[1:]: v for key, v in found.items() if key[0] == "primo_study_rung_trials"}
     assert rungs == {("0", "1"): 4, ("1", "3"): 3, ("2", "9"): 1}
@@ -265,6 +292,8 @@ def test_passes_are_measured_whatever_comes_of_them() -> None:
         return float(end)
 
     measured = told.timed(run_pass)
+    for result in ("Done", "ClusterError", "Failed"):
+        assert samples(told.registry)["primo_pass_duration_seconds_count", result] == 0
     assert asyncio.run(measured(KEY)) == 5.0
     for error in (ClusterError, ValueError):
         with pytest.raises(error):
