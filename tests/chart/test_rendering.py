@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,8 @@ from support.chart import (
     problems,
 )
 from support.pod_security import RULES, broken
+from support.prometheus import PROMTOOL
+from support.rules import groups
 
 MONITORING = "monitoring.coreos.com/v1"  # prometheus-operator's: Kubernetes has no schema of it
 CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition")
@@ -535,6 +538,60 @@ def test_grafanas_sidecar_finds_the_dashboards(
     assert {each["metadata"]["labels"]["grafana_dashboard"] for each in found} == {label}
     for each in found:
         assert each["metadata"].get("annotations", {}).get("grafana_folder") == folder
+
+
+# --- alerts
+
+
+def rule_object(one_helm: Helm, **rules: Any) -> Object:
+    values = merged(METRICS, {"metrics": {"rules": {"enabled": True, **rules}}})
+    (found,) = of_kind(one_helm.template(values), "PrometheusRule")
+    return found
+
+
+def test_alerts_are_made_on_demand_only(one_helm: Helm) -> None:
+    assert of_kind(one_helm.template(METRICS), "PrometheusRule") == []
+
+
+def test_the_rules_are_those_of_the_file_whatever_is_in_their_templates(one_helm: Helm) -> None:
+    found = rule_object(one_helm)
+    assert found["apiVersion"] == MONITORING
+    assert found["metadata"]["namespace"] == NAMESPACE
+    assert found["spec"] == {"groups": groups()}
+
+
+def test_alerts_are_labelled_and_lead_to_their_runbooks(one_helm: Helm) -> None:
+    given = FEATURES["alerts elsewhere"]["metrics"]["rules"]
+    found = rule_object(one_helm, **given)
+    metadata = found["metadata"]
+    assert metadata["namespace"] == "monitoring"
+    assert (metadata["labels"]["release"], metadata["annotations"]["owner"]) == (
+        "monitoring",
+        "sre",
+    )
+    expected = groups()
+    for rule in (rule for group in expected for rule in group["rules"] if "alert" in rule):
+        rule["labels"]["team"] = "ml"
+        page = rule["annotations"]["runbook_url"]
+        rule["annotations"]["runbook_url"] = f"https://git.example/primo/blob/main/{page}"
+    assert found["spec"] == {"groups": expected}
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool: `make prometheus` fetches Debian's")
+@pytest.mark.parametrize("name", ["alerts", "alerts elsewhere"])
+def test_promtool_takes_what_prometheus_operator_makes_of_them(
+    one_helm: Helm, name: str, tmp_path: Path
+) -> None:
+    """It writes the spec as it is into a file of Prometheus's; unknown fields are refused."""
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps(rule_object(one_helm, **FEATURES[name]["metrics"]["rules"])["spec"]))
+    done = subprocess.run(
+        [PROMTOOL or "", "check", "rules", "--lint=all", "--lint-fatal", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # --- what users are told

@@ -80,6 +80,22 @@ BAD: dict[str, tuple[Values, str]] = {
         {"dashboards": {"labels": {"grafana_dashboard": 1}}},
         "dashboards.labels.grafana_dashboard",
     ),
+    "alerts of what is not served": (
+        {"metrics": {"rules": {"enabled": True}}},
+        "metrics.rules.enabled: true needs metrics.enabled, which is false",
+    ),
+    "an alert's label with a dash": (
+        {"metrics": {"rules": {"alertLabels": {"my-team": "ml"}}}},
+        "metrics.rules.alertLabels",
+    ),
+    "one severity for all alerts": (
+        {"metrics": {"rules": {"alertLabels": {"severity": "page"}}}},
+        "metrics.rules.alertLabels.severity: is each alert's own, expected another label",
+    ),
+    "a runbook that is no URL": (
+        {"metrics": {"rules": {"runbookUrl": "docs"}}},
+        "metrics.rules.runbookUrl",
+    ),
     "an interval without a unit": (
         {"metrics": {"podMonitor": {"interval": "30"}}},
         "metrics.podMonitor.interval",

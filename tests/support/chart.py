@@ -90,6 +90,20 @@ FEATURES: dict[str, Values] = {
             "folder": "Machine learning",
         },
     },
+    "alerts": {"metrics": {"enabled": True, "rules": {"enabled": True}}},
+    "alerts elsewhere": {
+        "metrics": {
+            "enabled": True,
+            "rules": {
+                "enabled": True,
+                "namespace": "monitoring",
+                "labels": {"release": "monitoring"},
+                "annotations": {"owner": "sre"},
+                "alertLabels": {"team": "ml"},
+                "runbookUrl": "https://git.example/primo/blob/main/",
+            },
+        }
+    },
     "more environment": {
         "extraEnv": [
             {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},

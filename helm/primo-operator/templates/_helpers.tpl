@@ -88,6 +88,14 @@ annotations:
 {{- if and .Values.dashboards.enabled (not .Values.metrics.enabled) }}
 {{- fail "dashboards.enabled: true needs metrics.enabled, which is false" }}
 {{- end }}
+{{- if and .Values.metrics.rules.enabled (not .Values.metrics.enabled) }}
+{{- fail "metrics.rules.enabled: true needs metrics.enabled, which is false" }}
+{{- end }}
+{{- range $name := list "alertname" "severity" }}
+{{- if hasKey $.Values.metrics.rules.alertLabels $name }}
+{{- fail (printf "metrics.rules.alertLabels.%s: is each alert's own, expected another label" $name) }}
+{{- end }}
+{{- end }}
 {{- if and .Values.metrics.podMonitor.enabled (eq (int .Values.sidecar.metricsPort) 0) }}
 {{- fail "metrics.podMonitor.enabled: true needs a sidecar.metricsPort, which is 0" }}
 {{- end }}
