@@ -5,13 +5,13 @@ from grafana_foundation_sdk.models import units
 
 from dashboards.panels import (
     THIRD,
-    any_of,
     lines,
     now,
     number,
     over_time,
     page,
     rare,
+    some_of,
     stacked,
     variable,
     with_rows,
@@ -27,7 +27,7 @@ def build() -> dashboard.Dashboard:
     found = page("primo-operator", "PriMO / Operator", about)
     jobs = variable("job", "Job", "label_values(primo_leader, job)")
     return with_rows(
-        found.with_variable(any_of(jobs)),
+        found.with_variable(some_of(jobs)),
         {
             "Health": [_up(), _leader(), _uptime(), _queue_now(), _restarts(), _failed_passes()],
             "Passes": [_passes(), _pass_time(), _queue()],

@@ -65,6 +65,12 @@ AnyPanel = (
 # --- queries
 
 
+def once(metric: str, selector: str, *labels: str) -> str:
+    """A metric with these labels only: an operator that was replaced showed the same series."""
+    by = f" by ({', '.join(labels)})" if labels else ""
+    return f"max{by} ({metric}{{{selector}}})"
+
+
 def over_time(expr: str, legend: str) -> Query:
     """Over the dashboard's time; a line for each series."""
     return Query().expr(expr).legend_format(legend).range()
@@ -226,9 +232,14 @@ def variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
     )
 
 
+def some_of(choice: dashboard.QueryVariable) -> dashboard.QueryVariable:
+    """Of which several may be chosen, and all that were found are at first."""
+    return choice.multi(True).include_all(True).current(ALL)
+
+
 def any_of(choice: dashboard.QueryVariable) -> dashboard.QueryVariable:
-    """Of which several may be chosen, and all are at first."""
-    return choice.multi(True).include_all(True).all_value(".*").current(ALL)
+    """The same, and all are really all: where there may be too many to name each."""
+    return some_of(choice).all_value(".*")
 
 
 def page(uid: str, title: str, about: str) -> dashboard.Dashboard:

@@ -17,6 +17,7 @@ from dashboards.panels import (
     merge,
     now,
     number,
+    once,
     over_time,
     page,
     rows,
@@ -56,8 +57,12 @@ def build() -> dashboard.Dashboard:
     )
 
 
+def _each(metric: str, *labels: str, where: str = "") -> str:
+    return once(metric, f"{OURS}{where}", "namespace", "study", *labels)
+
+
 def _by_phase() -> stat.Panel:
-    query = f"sum by (phase) (primo_study_phase{{{OURS}}})"
+    query = f"sum by (phase) ({_each('primo_study_phase', 'phase')})"
     about = "How many studies are in each phase."
     return number("Studies by phase", about, units.Short, now(query, "{{phase}}"), width=HALF)
 
@@ -67,37 +72,36 @@ def _runs() -> stat.Panel:
         "Unfinished runs",
         "Runs that have not ended, queued ones included, and how many there may be.",
         units.Short,
-        now(f"sum(primo_study_unfinished_runs{{{OURS}}})", "runs"),
-        now(f"sum(primo_study_parallelism{{{OURS}}})", "allowed"),
+        now(f"sum({_each('primo_study_unfinished_runs')})", "runs"),
+        now(f"sum({_each('primo_study_parallelism')})", "allowed"),
     )
 
 
 def _failed() -> stat.Panel:
-    query = f'sum(primo_study_trials{{{OURS}, phase="Failed"}})'
+    failed = _each("primo_study_trials", where=', phase="Failed"')
     about = "Trials that failed, of all studies shown."
-    return number("Failed trials", about, units.Short, now(query, "trials"))
+    return number("Failed trials", about, units.Short, now(f"sum({failed})", "trials"))
 
 
 def _gpu_hours() -> stat.Panel:
-    query = f'sum(primo_study_budget_used{{{OURS}, budget="gpu_hours"}})'
+    used = _each("primo_study_budget_used", where=', budget="gpu_hours"')
     about = "GPU hours used, by all studies shown."
-    return number("GPU time", about, units.Hours, now(query, "hours")).no_value("none")
+    return number("GPU time", about, units.Hours, now(f"sum({used})", "hours")).no_value("none")
 
 
 def _table() -> table.Panel:
     """The first query gives each study its row and the phase; the others a column each."""
-    by = "by (namespace, study)"
-    used, limit = "primo_study_budget_used", "primo_study_budget_limit"
+    used, limit = (_each(f"primo_study_budget_{part}", "budget") for part in ("used", "limit"))
     columns = {
-        f"max {by} ({used}{{{OURS}}} / {limit}{{{OURS}}})": "Budget used",
-        f'max {by} (primo_study_trials{{{OURS}, phase="Completed"}})': "Completed",
-        f'max {by} (primo_study_trials{{{OURS}, phase="Failed"}})': "Failed",
-        f"max {by} (primo_study_unfinished_runs{{{OURS}}})": "Runs",
-        f"max {by} (primo_study_front_size{{{OURS}}})": "Front",
-        f"max {by} (primo_study_hypervolume{{{OURS}}})": "Hypervolume",
-        f"time() - max {by} (primo_study_created_timestamp_seconds{{{OURS}}})": "Age",
+        f"max by (namespace, study) ({used} / {limit})": "Budget used",
+        _each("primo_study_trials", where=', phase="Completed"'): "Completed",
+        _each("primo_study_trials", where=', phase="Failed"'): "Failed",
+        _each("primo_study_unfinished_runs"): "Runs",
+        _each("primo_study_front_size"): "Front",
+        _each("primo_study_hypervolume"): "Hypervolume",
+        f"time() - {_each('primo_study_created_timestamp_seconds')}": "Age",
     }
-    phase = f"max by (namespace, study, phase) (primo_study_phase{{{OURS}}} == 1)"
+    phase = f"{_each('primo_study_phase', 'phase')} == 1"
     names = {f"Value #{chr(ord('B') + i)}": name for i, name in enumerate(columns.values())}
     about = "Each study's phase, the share of its budget that is used, and what it has found."
     link = {"title": "Open the study", "url": STUDY_URL}
@@ -127,12 +131,11 @@ def _table() -> table.Panel:
 
 
 def _needing_a_look() -> table.Panel:
-    query = (
-        "max by (namespace, study, condition, reason) ("
-        f'primo_study_condition{{{OURS}, condition=~"Degraded|Failed|Suspended"}} == 1 or '
-        f'primo_study_condition{{{OURS}, condition=~"TemplateValid|MetricsAvailable|WarmStarted"}}'
-        " == 0)"
+    wrong, right = (
+        _each("primo_study_condition", "condition", "reason", where=f', condition=~"{kinds}"')
+        for kinds in ("Degraded|Failed|Suspended", "TemplateValid|MetricsAvailable|WarmStarted")
     )
+    query = f"{wrong} == 1 or {right} == 0"
     about = "Conditions that are not as they should be; docs/troubleshooting.md has the reasons."
     return (
         grid("Conditions to look at", about, rows(query), width=FULL, height=6)
@@ -142,7 +145,7 @@ def _needing_a_look() -> table.Panel:
 
 
 def _running() -> timeseries.Panel:
-    query = f"sum by (namespace, study) (primo_study_unfinished_runs{{{OURS}}})"
+    query = _each("primo_study_unfinished_runs")
     panel = lines(
         "Unfinished runs by study",
         "Runs that have not ended, queued ones included.",
@@ -153,26 +156,27 @@ def _running() -> timeseries.Panel:
 
 
 def _trials() -> timeseries.Panel:
-    query = f"sum by (phase) (primo_study_trials{{{OURS}}})"
+    query = f"sum by (phase) ({_each('primo_study_trials', 'phase')})"
     about = "Trials of all studies shown, by phase."
     return stacked(lines("Trials by phase", about, units.Short, over_time(query, "{{phase}}")))
 
 
 def _hypervolume() -> timeseries.Panel:
     # Each by its own latest: volumes are in the units of a study's objectives.
-    volume = f"primo_study_hypervolume{{{OURS}}}"
+    volume = _each("primo_study_hypervolume")
+    latest = f"max by (namespace, study) (primo_study_hypervolume{{{OURS}}} @ end())"
     return lines(
         "Hypervolume, as a share of the latest",
         "How a study has come to the front that it has now. A line that is flat at 100 % for long: "
         "the search finds nothing better any more.",
         units.PercentUnit,
-        over_time(f"{volume} / ({volume} @ end() > 0)", "{{namespace}}/{{study}}"),
+        over_time(f"{volume} / ({latest} > 0)", "{{namespace}}/{{study}}"),
         width=FULL - THIRD,
     )
 
 
 def _failures() -> bargauge.Panel:
-    query = f"sum by (reason) (primo_study_failed_trials{{{OURS}}})"
+    query = f"sum by (reason) ({_each('primo_study_failed_trials', 'reason')})"
     about = "Why trials failed; docs/troubleshooting.md has the reasons."
     panel = bars("Failed trials by reason", about, units.Short, now(query, "{{reason}}"))
     return panel.no_value("none")

@@ -34,6 +34,7 @@ from dashboards.panels import (
     now,
     number,
     numeric,
+    once,
     ordered,
     over_time,
     page,
@@ -100,12 +101,12 @@ def _variables() -> list[dashboard.QueryVariable]:
 
 
 def _phase() -> stat.Panel:
-    query = now(f"primo_study_phase{{{OURS}}} == 1", "{{phase}}")
+    query = now(f"{once('primo_study_phase', OURS, 'phase')} == 1", "{{phase}}")
     return number("Phase", "Which phase the study is in.", units.NoUnit, query, words=True)
 
 
 def _stage() -> stat.Panel:
-    query = now(f"primo_study_stage{{{OURS}}}", "{{stage}}")
+    query = now(once("primo_study_stage", OURS, "stage"), "{{stage}}")
     about = "Of the latest suggestion: InitialDesign, or Optimizing with a model."
     return number("Stage", about, units.NoUnit, query, words=True).no_value("none yet")
 
@@ -115,18 +116,18 @@ def _runs() -> stat.Panel:
         "Unfinished runs",
         "Runs that have not ended, queued ones included, and how many there may be.",
         units.Short,
-        now(f"primo_study_unfinished_runs{{{OURS}}}", "runs"),
-        now(f"primo_study_parallelism{{{OURS}}}", "allowed"),
+        now(once("primo_study_unfinished_runs", OURS), "runs"),
+        now(once("primo_study_parallelism", OURS), "allowed"),
     )
 
 
 def _front_size() -> stat.Panel:
-    query = now(f"primo_study_front_size{{{OURS}}}", "trials")
+    query = now(once("primo_study_front_size", OURS), "trials")
     return number("Front", "Trials on the Pareto front.", units.Short, query)
 
 
 def _volume_now() -> stat.Panel:
-    query = now(f"primo_study_hypervolume{{{OURS}}}", "hypervolume")
+    query = now(once("primo_study_hypervolume", OURS), "hypervolume")
     about = "Volume between front and reference point, in the objectives' units."
     return number("Hypervolume", about, units.Short, query)
 
@@ -143,10 +144,10 @@ def _energy_of_all() -> stat.Panel:
 def _front() -> xychart.Panel:
     """One row a trial; the third column is empty but for those on the front."""
     across, up = (
-        f'max by (trial) (primo_trial_objective_value{{{OURS}, objective="{name}"}})'
+        once("primo_trial_objective_value", f'{OURS}, objective="{name}"', "trial")
         for name in ("$objective_x", "$objective_y")
     )
-    on_front = f"{up} and on (trial) (primo_trial_pareto_optimal{{{OURS}}} == 1)"
+    on_front = f"{up} and {once('primo_trial_pareto_optimal', OURS, 'trial')} == 1"
     about = (
         "Each trial by two of its objectives, as observed at its highest fidelity. With more than "
         "two objectives a trial of the front may look dominated here."
@@ -184,28 +185,28 @@ def _front() -> xychart.Panel:
 
 def _best() -> timeseries.Panel:
     across, up = (
-        over_time(f'primo_study_best_value{{{OURS}, objective="{name}"}}', "{{objective}}")
+        once("primo_study_best_value", f'{OURS}, objective="{name}"', "objective")
         for name in ("$objective_x", "$objective_y")
     )
     panel = lines(
         "Best values",
         "The best value of each objective so far.",
         units.Short,
-        across,
-        up,
+        over_time(across, "{{objective}}"),
+        over_time(up, "{{objective}}"),
         height=12,
     )
     return panel.override_by_query("B", fields(custom__axisPlacement="right"))
 
 
 def _hypervolume() -> timeseries.Panel:
-    query = over_time(f"primo_study_hypervolume{{{OURS}}}", "hypervolume")
+    query = over_time(once("primo_study_hypervolume", OURS), "hypervolume")
     about = "Volume between front and reference point: the higher, the better the front."
     return lines("Hypervolume", about, units.Short, query)
 
 
 def _budget() -> timeseries.Panel:
-    used, limit = f"primo_study_budget_used{{{OURS}}}", f"primo_study_budget_limit{{{OURS}}}"
+    used, limit = (once(f"primo_study_budget_{p}", OURS, "budget") for p in ("used", "limit"))
     panel = lines(
         "Budget used",
         "The share of each budget that is used; the study ends when one is used up.",
@@ -219,13 +220,13 @@ def _budget() -> timeseries.Panel:
 
 
 def _by_phase() -> timeseries.Panel:
-    query = over_time(f"sum by (phase) (primo_study_trials{{{OURS}}})", "{{phase}}")
+    query = over_time(once("primo_study_trials", OURS, "phase"), "{{phase}}")
     about = "Paused: observed below full fidelity, and may go on."
     return stacked(lines("Trials by phase", about, units.Short, query))
 
 
 def _rungs() -> barchart.Panel:
-    query = rows(f"max by (rung, fidelity) (primo_study_rung_trials{{{OURS}}})")
+    query = rows(once("primo_study_rung_trials", OURS, "rung", "fidelity"))
     about = "How many trials have been observed at the fidelity of each rung or beyond it."
     return (
         described(barchart.Panel(), "Rungs", about, units.Short, [query], (QUARTER, 8))
@@ -239,7 +240,7 @@ def _rungs() -> barchart.Panel:
 
 
 def _failures() -> bargauge.Panel:
-    query = now(f"primo_study_failed_trials{{{OURS}}}", "{{reason}}")
+    query = now(once("primo_study_failed_trials", OURS, "reason"), "{{reason}}")
     about = "Why trials failed; docs/troubleshooting.md has the reasons."
     panel = bars("Failed trials by reason", about, units.Short, query, width=QUARTER)
     return panel.no_value("none")
@@ -248,7 +249,7 @@ def _failures() -> bargauge.Panel:
 def _timeline() -> statetimeline.Panel:
     """The phase of a trial is a label: a number for each gives one line a trial."""
     phases = " or ".join(
-        f'max by (trial) (primo_trial_phase{{{TRIALS}, phase="{phase}"}}) * {code}'
+        f"""{once("primo_trial_phase", f'{TRIALS}, phase="{phase}"', "trial")} * {code}"""
         for phase, (code, _) in PHASES.items()
     )
     about = "What each trial did when. Not of trials without series of their own (metrics.trials)."
@@ -295,7 +296,7 @@ def _table() -> table.Panel:
 
 
 def _choices() -> table.Panel:
-    query = rows(f"max by (parameter, index, choice) (primo_study_choice_info{{{OURS}}})")
+    query = rows(once("primo_study_choice_info", OURS, "parameter", "index", "choice"))
     about = "Which choice stands behind an index in the table of the trials."
     return (
         grid("Choices", about, query, width=6)
@@ -311,7 +312,7 @@ def _choices() -> table.Panel:
 
 
 def _curves() -> timeseries.Panel:
-    query = f'max by (trial) (primo_report_metric{{{TRIALS}, metric="$metric"}})'
+    query = once("primo_report_metric", f'{TRIALS}, metric="$metric"', "trial")
     return lines(
         "$metric over time",
         "What the chosen trials report, while they run: Prometheus must scrape their sidecars.",
@@ -325,8 +326,8 @@ def _curves_by_step() -> trend.Panel:
 
     The panel draws a line across steps that fell between two scrapes of a trial.
     """
-    step = f"max by (trial) (primo_report_step{{{TRIALS}}})"
-    value = f'max by (trial) (primo_report_metric{{{TRIALS}, metric="$metric"}})'
+    step = once("primo_report_step", TRIALS, "trial")
+    value = once("primo_report_metric", f'{TRIALS}, metric="$metric"', "trial")
     about = "The same by the step reported, so that trials can be compared."
     queries = [rows_over_time(step), rows_over_time(value)]
     panel = described(trend.Panel(), "$metric by step", about, units.Short, queries, (HALF, 8))
@@ -361,7 +362,7 @@ def _suggestion_time() -> timeseries.Panel:
 
 
 def _trust() -> timeseries.Panel:
-    query = over_time(f"primo_study_prior_trust{{{OURS}}}", "{{objective}}")
+    query = over_time(once("primo_study_prior_trust", OURS, "objective"), "{{objective}}")
     about = "How far the observations support each prior: 1 as believed, 0 not at all."
     panel = lines("Trust in priors", about, units.PercentUnit, query)
     return panel.min(0).max(1).no_value("no priors")

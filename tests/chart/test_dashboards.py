@@ -38,6 +38,7 @@ EVERY, WHOLE = timedelta(minutes=7), timedelta(hours=11)
 BUILT_IN = {"__rate_interval": "7m", "__range": "11h"}
 OF_LINKS = {"__url_time_range", "__data"}
 COUNTERS = r".*_(total|count|sum|bucket)|DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
+PER_STUDY = ("primo_study_", "primo_trial_", "primo_report_", "primo_suggestion_")
 ADDED_BY_PROMETHEUS = {"up"}
 OF_OTHERS = r"(process|DCGM)_.*"
 
@@ -174,6 +175,22 @@ def test_counters_are_shown_as_rates(target: Target) -> None:
 
 
 @by_target
+def test_a_new_operator_goes_on_with_the_lines_of_the_old(target: Target) -> None:
+    """The series of studies have its name in labels that Prometheus adds: they are taken off."""
+    above: list[Any] = []
+
+    def enter(node: Any) -> None:
+        if isinstance(node, promql_parser.VectorSelector) and node.name.startswith(PER_STUDY):
+            assert any(isinstance(each, promql_parser.AggregateExpr) for each in above), node
+        above.append(node)
+
+    def leave(_: Any) -> None:
+        above.pop()
+
+    promql_parser.walk(parsed(target), enter, leave)
+
+
+@by_target
 def test_only_metrics_that_there_are(target: Target) -> None:
     pages = [(ROOT / "docs" / page).read_text() for page in ("metrics.md", "reporting.md")]
     documented = set(re.findall(r"primo_[a-z_]+[a-z]", "".join(pages)))
@@ -196,6 +213,10 @@ BROKEN: dict[str, tuple[str, Callable[[Target], None]]] = {
     "a typo": ("sum by (x (up)", test_a_target_parses),
     "a range of its own": ("rate(up[5m])", test_ranges_follow_scrape_interval_and_zoom),
     "a bare counter": ("primo_api_requests_total", test_counters_are_shown_as_rates),
+    "a series of one operator": (
+        "primo_study_hypervolume",
+        test_a_new_operator_goes_on_with_the_lines_of_the_old,
+    ),
     "no metric of ours": ("primo_study_volume", test_only_metrics_that_there_are),
 }
 

@@ -22,7 +22,14 @@ from primo_operator.settings import Settings
 from primo_study.queries import Gap, Question, Reading, fill
 from support.cluster import Operator, eventually, study
 from support.kubectl import kubectl
-from support.prometheus import PROMTOOL, Exporter, Prometheus, free_port, needs_prometheus
+from support.prometheus import (
+    PROMTOOL,
+    Exporter,
+    Prometheus,
+    free_port,
+    needs_prometheus,
+    scraping,
+)
 
 pytestmark = [pytest.mark.cluster, needs_prometheus]
 
@@ -85,7 +92,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     """Its target's own labels are those of the run's pod, as for a served model."""
     exporter = Exporter(Gpus().text)
     folder = tmp_path_factory.mktemp("prometheus")
-    server = Prometheus(folder, exporter.port, pod=POD, namespace=NAMESPACE)
+    server = Prometheus(folder, scraping(exporter.port, pod=POD, namespace=NAMESPACE))
     server.start()
     yield server
     server.stop()
@@ -163,7 +170,7 @@ def test_a_server_that_is_away_at_a_runs_end_and_comes_back(
 ) -> None:
     """No value is lost and none is made up, though the operator is killed meanwhile."""
     exporter = Exporter(lambda: "power_watts 250\n")
-    server = Prometheus(tmp_path, exporter.port)
+    server = Prometheus(tmp_path, scraping(exporter.port))
     monkeypatch.setenv("PRIMO_PROMETHEUS_URL", server.url)
     monkeypatch.setenv("PRIMO_PROMETHEUS_NAMESPACES", "default")
     monkeypatch.setenv("PRIMO_PROMETHEUS_SETTLE_S", "0")
@@ -223,7 +230,7 @@ def test_the_operators_own_metrics(
     port = free_port()
     monkeypatch.setenv("PRIMO_OPERATOR_METRICS_ADDRESS", "127.0.0.1")
     monkeypatch.setenv("PRIMO_OPERATOR_METRICS_PORT", str(port))
-    server = Prometheus(tmp_path, port)
+    server = Prometheus(tmp_path, scraping(port))
     operator = Operator(local_cluster.kubeconfig, tmp_path / "operator.log")
     server.start()
     try:

@@ -25,6 +25,11 @@ class Target:
     letter: str
     expr: str
     instant: bool
+    legend: str = ""
+
+    def names(self, series: Any) -> bool:
+        """Whether a series has the labels that its legend shows."""
+        return set(re.findall(r"{{(\w+)}}", self.legend)) <= series["metric"].keys()
 
     def __str__(self) -> str:
         return f"{self.dashboard} / {self.panel} / {self.letter}"
@@ -47,7 +52,14 @@ def panel(name: str, title: str) -> Any:
 
 def targets(*names: str) -> list[Target]:
     return [
-        Target(name, panel["title"], t["refId"], t["expr"], t.get("instant", False))
+        Target(
+            name,
+            panel["title"],
+            t["refId"],
+            t["expr"],
+            t.get("instant", False),
+            t.get("legendFormat", ""),
+        )
         for name in names or NAMES
         for panel in panels(name)
         for t in panel["targets"]

@@ -68,14 +68,17 @@ class Exporter:
         self._server.server_close()
 
 
+def scraping(port: int, **labels: str) -> str:
+    """A configuration with one target."""
+    return CONFIG.format(port=port, labels=json.dumps(labels))
+
+
 class Prometheus:
     """One server, which may be stopped and started again with what it knows."""
 
-    def __init__(self, folder: Path, scraped: int, **labels: str) -> None:
+    def __init__(self, folder: Path, config: str) -> None:
         self._folder = folder
-        (folder / "prometheus.yml").write_text(
-            CONFIG.format(port=scraped, labels=json.dumps(labels))
-        )
+        (folder / "prometheus.yml").write_text(config)
         self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,9 +106,19 @@ class Prometheus:
 
     def query(self, query: str) -> list[Any]:
         """The series of an instant query."""
-        form = urllib.parse.urlencode({"query": query}).encode()
-        with urllib.request.urlopen(f"{self.url}/api/v1/query", form, timeout=10) as response:
-            result: list[Any] = json.load(response)["data"]["result"]
+        return self._ask("query", query=query)
+
+    def query_range(self, query: str, start: float, end: float, step: float) -> list[Any]:
+        return self._ask("query_range", query=query, start=start, end=end, step=step)
+
+    def _ask(self, endpoint: str, **given: str | float) -> list[Any]:
+        form = urllib.parse.urlencode(given).encode()
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v1/{endpoint}", form, timeout=10) as said:
+                result: list[Any] = json.load(said)["data"]["result"]
+        except urllib.error.HTTPError as error:
+            error.add_note(error.read().decode())
+            raise
         return result
 
     def _ready(self) -> bool:
