@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test helm prometheus lint format crds chart dashboards package audit benchmark clean
+.PHONY: help demo test helm prometheus grafana lint format crds chart dashboards package audit benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -26,6 +26,12 @@ test: $(VENV)/installed helm  ## set up and run all tests
 
 helm: $(VENV)/installed
 	$(BIN)/python tests/support/helm.py
+
+# Without its scripts and without the browser's parts that npm would add: the tests run its
+# transformations alone. They are skipped where it is not there.
+grafana:  ## fetch Grafana's transformations for the tests: 140 MB, needs Node and npm
+	@mkdir -p .tools/grafana && cd .tools/grafana && npm install --no-audit --no-fund --no-package-lock \
+		--legacy-peer-deps --ignore-scripts @grafana/data@13.2.3 react@18.3.1 react-dom@18.3.1 rxjs@7.8.2
 
 # Unpacked and not installed: a package's installation starts its service. Tests that need it are
 # skipped where it cannot be had.
