@@ -1,11 +1,9 @@
 """Each query of each dashboard has results where a real Prometheus has scraped a real study."""
 
 import itertools
-import json
 import math
-import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +12,14 @@ import pytest
 from primo_cli.kube import Kube
 from primo_local.cluster import LocalCluster
 from support.cluster import Operator, eventually, study
-from support.dashboards import Target, filled, targets
-from support.kubectl import kubectl
+from support.dashboards import targets
 from support.prometheus import Exporter, Prometheus, free_port, needs_prometheus
+from support.scraping import Sidecars, answer, scraping_studies
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, needs_prometheus]
 
-# As the chart's monitors have it: sidecars get labels of the trial, the operator's own are
-# honoured. dcgm-exporter is scraped both ways that there are.
-CONFIG = """
-global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}
-scrape_configs:
-- job_name: primo-operator-metrics
-  honor_labels: true
-  static_configs: [{{targets: ['127.0.0.1:{operator}']}}]
-- job_name: trials
-  file_sd_configs: [{{files: ['{sidecars}'], refresh_interval: 1s}}]
+# dcgm-exporter is scraped both ways that there are.
+CONFIG = """\
 - job_name: dcgm-exporter
   static_configs:
   - targets: ['127.0.0.1:{even}']
@@ -61,50 +51,17 @@ VALUES = {
 }
 
 
-class Pods:
-    """Running pods of trials, told to Prometheus: their sidecars, and GPUs made up for them."""
+class Gpus:
+    """Made up for the trials that run, in the shape of dcgm-exporter."""
 
-    def __init__(self, kubeconfig: Path, sidecars: Path) -> None:
-        self._kubeconfig, self._sidecars = kubeconfig, sidecars
-        self._ports: dict[str, int] = {}
-        self._begin = time.monotonic()
-        self.running: dict[str, str] = {}  # name -> trial
-        self.look()
+    def __init__(self, sidecars: Sidecars) -> None:
+        self._sidecars, self._begin = sidecars, time.monotonic()
 
-    def look(self) -> bool:
-        listed = kubectl(
-            self._kubeconfig, "get", "pods", "--selector=primo.dev/study=shown", "--output=json"
-        )
-        pods = [p for p in json.loads(listed)["items"] if p["status"].get("phase") == "Running"]
-        self.running = {
-            p["metadata"]["name"]: p["metadata"]["labels"]["primo.dev/trial"] for p in pods
-        }
-        found = [
-            {
-                "targets": [f"127.0.0.1:{port}"],
-                "labels": {"namespace": "default", "study": "shown", "trial": trial, "pod": name},
-            }
-            for name, trial in self.running.items()
-            if (port := self._port(name))
-        ]
-        draft = self._sidecars.with_suffix(".draft")
-        draft.write_text(json.dumps(found))
-        draft.replace(self._sidecars)
-        return True
-
-    def _port(self, pod: str) -> int | None:
-        """The sidecar's, which is any that was free."""
-        if pod not in self._ports:
-            said = kubectl(self._kubeconfig, "logs", pod, "--container=primo-report", check=False)
-            if found := re.search(r"serving metrics on .*, port (\d+)", said):
-                self._ports[pod] = int(found[1])
-        return self._ports.get(pod)
-
-    def gpus(self, odd: bool) -> str:
-        """Of the trials with odd numbers, or the others, in the shape of dcgm-exporter."""
+    def text(self, odd: bool) -> str:
+        """Of the trials with odd numbers, or of the others."""
         age_s = time.monotonic() - self._begin
         lines = []
-        for gpu, (pod, trial) in enumerate(self.running.items()):
+        for gpu, (pod, trial) in enumerate(self._sidecars.running.items()):
             labels = (
                 f'{{gpu="{gpu}",UUID="GPU-{gpu}",device="nvidia{gpu}",modelName="synthetic",'
                 f'Hostname="node",pod="{pod}",namespace="default",container="train"}}'
@@ -127,13 +84,6 @@ def shown(seen: Path) -> dict[str, Any]:
     return manifest
 
 
-def answers(server: Prometheus, target: Target, values: Mapping[str, str], since: float) -> Any:
-    expr = filled(target.expr, values)
-    if target.instant:
-        return server.query(expr)
-    return server.query_range(expr, since, time.time(), 1.0)  # noqa: TID251  # as Grafana does
-
-
 def numbers(series: Iterable[Any]) -> list[float]:
     """All that can be drawn."""
     samples = [s.get("values") or [s["value"]] for s in series]
@@ -147,10 +97,11 @@ def test_every_query_of_every_dashboard_has_results(
     port, since = free_port(), time.time()  # noqa: TID251
     monkeypatch.setenv("PRIMO_OPERATOR_METRICS_ADDRESS", "127.0.0.1")
     monkeypatch.setenv("PRIMO_OPERATOR_METRICS_PORT", str(port))
-    pods = Pods(local_cluster.kubeconfig, tmp_path / "sidecars.json")
-    even, odd = Exporter(lambda: pods.gpus(odd=False)), Exporter(lambda: pods.gpus(odd=True))
-    config = CONFIG.format(
-        operator=port, sidecars=tmp_path / "sidecars.json", even=even.port, odd=odd.port
+    sidecars = Sidecars(local_cluster.kubeconfig, "shown", tmp_path / "sidecars.json")
+    gpus = Gpus(sidecars)
+    even, odd = Exporter(lambda: gpus.text(odd=False)), Exporter(lambda: gpus.text(odd=True))
+    config = scraping_studies("250ms", port, sidecars.file) + CONFIG.format(
+        even=even.port, odd=odd.port
     )
     server = Prometheus(tmp_path, config)
     operator = Operator(local_cluster.kubeconfig, tmp_path / "operator.log")
@@ -162,7 +113,7 @@ def test_every_query_of_every_dashboard_has_results(
         kube.apply(shown(seen), "default")
 
         def over() -> bool:
-            pods.look()
+            sidecars.look()
             for series in server.query("primo_report_step"):
                 (seen / f"{series['metric']['trial']}-{series['value'][1]}").touch()
             ended = 'primo_study_phase{study="shown",phase="Completed"} == 1'
@@ -171,7 +122,7 @@ def test_every_query_of_every_dashboard_has_results(
         eventually(over, "the study ends, and Prometheus knows", 240.0)
         whole = f"{math.ceil(time.time() - since) + 1}s"  # noqa: TID251
         values = {**VALUES, "__range": whole}
-        found = {target: answers(server, target, values, since) for target in targets()}
+        found = {target: answer(server, target, values, since, step_s=1.0) for target in targets()}
         assert [str(target) for target, series in found.items() if not numbers(series)] == []
         assert [str(t) for t, series in found.items() if not all(map(t.names, series))] == []
         by_panel = {(t.dashboard, t.panel): series for t, series in found.items()}
