@@ -32,10 +32,14 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableRefresh,
     VariableSort,
 )
+from grafana_foundation_sdk.models.dashboard import Panel as BuiltPanel
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATASOURCE = options.DataSourceRef(type_val="prometheus", uid="${datasource}")
 ALL = VariableOption(selected=True, text="All", value="$__all")
+# Whose options these are. Without it Grafana takes an XY chart for one of before 11.1, and fails to
+# migrate it.
+GRAFANA = "11.6.0"
 FULL, HALF, THIRD, QUARTER = 24, 12, 8, 6  # of the grid's columns
 
 Query = prometheus.Dataquery
@@ -105,14 +109,18 @@ def described(
     return panel
 
 
+def legend() -> common.VizLegendOptions:
+    """Below the panel; without one of ours there is none."""
+    shown = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.BOTTOM)
+    return shown.display_mode(options.LegendDisplayMode.LIST)
+
+
 def lines(
     title: str, about: str, unit: str, *queries: Query, width: int = HALF, height: int = 8
 ) -> timeseries.Panel:
-    legend = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.BOTTOM)
-    legend.display_mode(options.LegendDisplayMode.LIST)
-    tooltip = common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI)
     panel = described(timeseries.Panel(), title, about, unit, queries, (width, height))
-    return panel.legend(legend).tooltip(tooltip).fill_opacity(8).line_width(2)
+    tooltip = common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI)
+    return panel.legend(legend()).tooltip(tooltip).fill_opacity(8).line_width(2)
 
 
 def stacked(panel: timeseries.Panel) -> timeseries.Panel:
@@ -266,4 +274,7 @@ def with_rows(
         for panel in panels:
             number += 1
             page.with_panel(panel.id(number))
+    for built in page.build().panels or ():
+        if isinstance(built, BuiltPanel):
+            built.plugin_version = GRAFANA
     return page

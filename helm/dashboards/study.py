@@ -28,6 +28,7 @@ from dashboards.panels import (
     grid,
     join,
     keep,
+    legend,
     lines,
     matrix,
     merge,
@@ -156,6 +157,7 @@ def _front() -> xychart.Panel:
     title = "Pareto front: $objective_y over $objective_x"
     return (
         described(xychart.Panel(), title, about, units.Short, queries, (HALF, 12))
+        .legend(legend())
         .with_transformation(join("trial"))
         .with_transformation(keep("trial|Value #[A-C]"))
         .with_transformation(
@@ -333,6 +335,7 @@ def _curves_by_step() -> trend.Panel:
     panel = described(trend.Panel(), "$metric by step", about, units.Short, queries, (HALF, 8))
     return (
         panel.x_field("step")
+        .legend(legend())
         .span_nulls(True)
         .show_points(options.VisibilityMode.ALWAYS)
         .with_transformation(merge())

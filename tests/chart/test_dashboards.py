@@ -107,9 +107,19 @@ def test_panels_say_what_they_show_and_in_which_unit(name: str) -> None:
         assert panel["title"]
         assert panel["description"].endswith("."), panel["title"]
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        if panel["type"] in ("timeseries", "trend", "xychart"):
+            assert panel["options"]["legend"]["showLegend"], panel["title"]
         letters = [target["refId"] for target in panel["targets"]]
         assert letters == list("ABCDEFGHIJ"[: len(letters)])
         assert letters
+
+
+@by_name
+def test_panels_are_not_migrated_from_options_they_never_had(name: str) -> None:
+    """An XY chart without a version, or of one before 11.1, is; and then shows nothing at all."""
+    for panel in panels(name):
+        major, minor, _ = map(int, panel["pluginVersion"].split("."))
+        assert (major, minor) >= (11, 1), panel["title"]
 
 
 @by_name
