@@ -30,6 +30,7 @@ def run_study(
     workdir: Path,
     state_dir: Path,
     picture: Path | None,
+    prometheus: Path | None = None,
 ) -> int:
     """Run the study of a manifest; the exit code says how it ended."""
     manifests = read(file)
@@ -40,9 +41,11 @@ def run_study(
     console = Console()
     console.print(f"starting a local cluster in {state_dir}")
     try:
-        with local_session(state_dir, namespace, gpus, workdir) as session:
+        with local_session(state_dir, namespace, gpus, workdir, prometheus) as session:
+            if session.prometheus:
+                console.print(f"Prometheus: {session.prometheus.url}")
             kube = Kube(session.kubeconfig)
-            return _follow(kube, manifests, namespace, picture, session.check)
+            return _follow(kube, manifests, namespace, picture, session.tend)
     except KeyboardInterrupt:
         console.print("stopped; nothing is left running")
         return INTERRUPTED
@@ -72,7 +75,7 @@ def _follow(
     manifests: list[Manifest],
     namespace: str,
     picture: Path | None,
-    check: Callable[[], None],
+    tend: Callable[[], None],
 ) -> int:
     for manifest in manifests:
         kube.apply(manifest, namespace)
@@ -80,7 +83,7 @@ def _follow(
     name = given["metadata"]["name"]
     namespace = given["metadata"].get("namespace") or namespace
     console = Console()
-    study, trials = _watch(kube, name, namespace, check, console)
+    study, trials = _watch(kube, name, namespace, tend, console)
     console.print(front_table(study, trials))
     if (study["status"] or {}).get("front"):
         from primo_cli.picture import save_front
@@ -95,13 +98,13 @@ def _follow(
 
 
 def _watch(
-    kube: Kube, name: str, namespace: str, check: Callable[[], None], console: Console
+    kube: Kube, name: str, namespace: str, tend: Callable[[], None], console: Console
 ) -> tuple[Manifest, list[Manifest]]:
     """Show the study until it has ended."""
     began, told = time.monotonic(), ""
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
-            check()
+            tend()
             study = kube.get("PriMOStudy", name, namespace)
             if study is None:
                 raise InvalidSpecError(f"PriMOStudy {name}: was deleted while it ran")

@@ -44,6 +44,14 @@ def free_port() -> int:
         return port
 
 
+def ask(url: str, query: str) -> list[Any]:
+    """The series of an instant query."""
+    form = urllib.parse.urlencode({"query": query}).encode()
+    with urllib.request.urlopen(f"{url}/api/v1/query", form, timeout=10) as response:
+        result: list[Any] = json.load(response)["data"]["result"]
+    return result
+
+
 class Exporter:
     """Serves what a function says, in Prometheus's text format."""
 
@@ -103,10 +111,7 @@ class Prometheus:
 
     def query(self, query: str) -> list[Any]:
         """The series of an instant query."""
-        form = urllib.parse.urlencode({"query": query}).encode()
-        with urllib.request.urlopen(f"{self.url}/api/v1/query", form, timeout=10) as response:
-            result: list[Any] = json.load(response)["data"]["result"]
-        return result
+        return ask(self.url, query)
 
     def _ready(self) -> bool:
         assert self._process
