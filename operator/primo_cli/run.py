@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from primo_cli.checks import Checker
+from primo_cli.files import read_texts
 from primo_cli.kube import Kube
+from primo_cli.validate import check, mistakes
 from primo_cli.view import front_table, one_line, study_view
-from primo_operator.manifest_files import load_all
-from primo_operator.templates import template_mistakes
 from primo_optimizer import InvalidSpecError
-from primo_study.spec import parse
 
 POLL_S = 0.5
 COMPLETED, FAILED, INTERRUPTED = 0, 1, 130
@@ -52,21 +52,24 @@ def run_study(
 
 
 def read(file: Path) -> list[Manifest]:
-    """The manifests of a file, of which one is a PriMOStudy without mistakes.
+    """The manifests of a file or folder, of which one is a PriMOStudy.
 
     Raises:
-        InvalidSpecError: every mistake in it.
+        InvalidSpecError: every mistake in it, as `primo validate` says it.
     """
-    try:
-        manifests = load_all(file.read_text())
-    except OSError as error:
-        raise InvalidSpecError(f"{file}: {error.strerror}") from error
+    checker = Checker()
+    read = read_texts([str(file)])
+    outcomes = [outcome for name, text in read for outcome in check(checker, name, text)]
+    problems = [f"{outcome.file}: {outcome.problem}" for outcome in outcomes if outcome.problem]
+    problems += [line for outcome in outcomes for line in mistakes(outcome)]
+    if problems:
+        raise InvalidSpecError(*problems)
+    manifests = [outcome.document.manifest for outcome in outcomes if outcome.document]
     studies = [m for m in manifests if m.get("kind") == "PriMOStudy"]
     if len(studies) != 1:
         raise InvalidSpecError(f"{file}: {len(studies)} PriMOStudies in it, expected 1")
-    problems = template_mistakes(parse(studies[0].get("spec") or {}))
-    if problems:
-        raise InvalidSpecError(*problems)
+    if not studies[0]["metadata"].get("name"):
+        raise InvalidSpecError(f"{file}: metadata.name: is missing, expected a name")
     return manifests
 
 
