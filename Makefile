@@ -61,8 +61,9 @@ benchmark: $(VENV)/installed  ## search quality of the optimizer, minutes; DATA=
 		--out benchmarks/runs/quick.jsonl
 	$(BIN)/python benchmarks/run.py --data $(DATA) table benchmarks/runs/quick.jsonl
 
-chart: $(VENV)/installed  ## write the table of the chart's values
+chart: $(VENV)/installed  ## write the table of the chart's values, and the wheel's copy of its rules
 	$(BIN)/python helm/values_table.py
+	cp helm/primo-operator/files/rules/primo.yaml operator/primo_cli/rules.yaml
 
 dashboards: $(VENV)/installed  ## write the chart's Grafana dashboards from helm/dashboards
 	PYTHONPATH=helm $(BIN)/python -W ignore::DeprecationWarning -m dashboards

@@ -29,6 +29,21 @@ StateDir = Annotated[
     typer.Option(help="Where the local cluster keeps its files. Default: a new folder."),
 ]
 
+WithPrometheus = Annotated[
+    bool,
+    typer.Option(
+        "--prometheus",
+        help="Run a Prometheus too, which scrapes operator and trials, answers objectives that are"
+        " queries, and has the alerts.",
+    ),
+]
+PrometheusBinary = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="PRIMO_PROMETHEUS_BINARY", help="Which Prometheus. Default: that of the PATH."
+    ),
+]
+
 
 @app.callback()
 def verbs() -> None:
@@ -52,6 +67,8 @@ def run(
     picture: Annotated[
         Path | None, typer.Option(help="Save the front as this PNG. Default: NAME.front.png.")
     ] = None,
+    prometheus: WithPrometheus = False,
+    prometheus_binary: PrometheusBinary = None,
 ) -> None:
     """Run a study to its end and show its Pareto front.
 
@@ -60,6 +77,11 @@ def run(
     """
     from primo_cli.run import run_study
 
+    if prometheus and context is not None:
+        raise typer.BadParameter(
+            "it runs beside the local cluster, and --context names another",
+            param_hint="--prometheus",
+        )
     raise typer.Exit(
         run_study(
             file,
@@ -69,6 +91,7 @@ def run(
             workdir=workdir or file.parent,
             state_dir=state_dir or _new_folder(),
             picture=picture,
+            prometheus=_binary(prometheus_binary) if prometheus else None,
         )
     )
 
@@ -81,11 +104,14 @@ def up(
         Path, typer.Option(help="Where trials run. Default: the current folder.")
     ] = Path(),
     state_dir: StateDir = None,
+    prometheus: WithPrometheus = False,
+    prometheus_binary: PrometheusBinary = None,
 ) -> None:
     """Start a local cluster with the operator, for kubectl, until Ctrl-C."""
     from primo_cli.up import serve
 
-    raise typer.Exit(serve(namespace, gpus, workdir, state_dir or _new_folder()))
+    binary = _binary(prometheus_binary) if prometheus else None
+    raise typer.Exit(serve(namespace, gpus, workdir, state_dir or _new_folder(), binary))
 
 
 @app.command()
@@ -155,6 +181,12 @@ def convert(
     from primo_cli.convert import wishes
 
     raise typer.Exit(run_convert(files, wishes(objective or [], fidelity, wrap_command)))
+
+
+def _binary(given: Path | None) -> Path:
+    from primo_cli.prometheus import find_binary
+
+    return find_binary(given)
 
 
 def _new_folder() -> Path:

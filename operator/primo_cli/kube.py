@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes import config
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client import ApiClient, Configuration, CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ConflictError as AlreadyExists
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+from urllib3.exceptions import HTTPError
 
 from primo_optimizer import PrimoError
 
@@ -75,6 +76,25 @@ class Kube:
         )
         items: list[dict[str, Any]] = listed.to_dict()["items"]
         return sorted(items, key=lambda item: int(item["spec"]["number"]))
+
+    def pods(self, selector: str) -> Sequence[dict[str, Any]]:
+        """Of all namespaces, by their labels."""
+        try:
+            api = self._client.resources.get(api_version="v1", kind="Pod")
+            found: list[dict[str, Any]] = api.get(label_selector=selector).to_dict()["items"]
+        except (ApiException, DynamicApiError, HTTPError) as error:
+            raise KubeError(f"pods {selector}: {_message(error)}") from error
+        return found
+
+    def log(self, namespace: str, pod: str, container: str) -> str:
+        """What a container has printed so far."""
+        try:
+            answer = CoreV1Api(self._client.client).read_namespaced_pod_log(
+                pod, namespace, container=container, _preload_content=False
+            )
+        except (ApiException, HTTPError) as error:
+            raise KubeError(f"log of {pod}: {_message(error)}") from error
+        return str(answer.data.decode(errors="replace"))
 
     def wait_established(self, crd: str, timeout_s: float) -> None:
         """Wait until the API server serves a custom resource."""

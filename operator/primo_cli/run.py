@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from primo_cli.checks import Checker
+from primo_cli.files import read_texts
 from primo_cli.kube import Kube
+from primo_cli.validate import check, mistakes
 from primo_cli.view import front_table, one_line, study_view
-from primo_operator.manifest_files import load_all
-from primo_operator.templates import template_mistakes
 from primo_optimizer import InvalidSpecError
-from primo_study.spec import parse
 
 POLL_S = 0.5
 COMPLETED, FAILED, INTERRUPTED = 0, 1, 130
@@ -30,6 +30,7 @@ def run_study(
     workdir: Path,
     state_dir: Path,
     picture: Path | None,
+    prometheus: Path | None = None,
 ) -> int:
     """Run the study of a manifest; the exit code says how it ended."""
     manifests = read(file)
@@ -40,30 +41,35 @@ def run_study(
     console = Console()
     console.print(f"starting a local cluster in {state_dir}")
     try:
-        with local_session(state_dir, namespace, gpus, workdir) as session:
+        with local_session(state_dir, namespace, gpus, workdir, prometheus) as session:
+            if session.prometheus:
+                console.print(f"Prometheus: {session.prometheus.url}")
             kube = Kube(session.kubeconfig)
-            return _follow(kube, manifests, namespace, picture, session.check)
+            return _follow(kube, manifests, namespace, picture, session.tend)
     except KeyboardInterrupt:
         console.print("stopped; nothing is left running")
         return INTERRUPTED
 
 
 def read(file: Path) -> list[Manifest]:
-    """The manifests of a file, of which one is a PriMOStudy without mistakes.
+    """The manifests of a file or folder, of which one is a PriMOStudy.
 
     Raises:
-        InvalidSpecError: every mistake in it.
+        InvalidSpecError: every mistake in it, as `primo validate` says it.
     """
-    try:
-        manifests = load_all(file.read_text())
-    except OSError as error:
-        raise InvalidSpecError(f"{file}: {error.strerror}") from error
+    checker = Checker()
+    read = read_texts([str(file)])
+    outcomes = [outcome for name, text in read for outcome in check(checker, name, text)]
+    problems = [f"{outcome.file}: {outcome.problem}" for outcome in outcomes if outcome.problem]
+    problems += [line for outcome in outcomes for line in mistakes(outcome)]
+    if problems:
+        raise InvalidSpecError(*problems)
+    manifests = [outcome.document.manifest for outcome in outcomes if outcome.document]
     studies = [m for m in manifests if m.get("kind") == "PriMOStudy"]
     if len(studies) != 1:
         raise InvalidSpecError(f"{file}: {len(studies)} PriMOStudies in it, expected 1")
-    problems = template_mistakes(parse(studies[0].get("spec") or {}))
-    if problems:
-        raise InvalidSpecError(*problems)
+    if not studies[0]["metadata"].get("name"):
+        raise InvalidSpecError(f"{file}: metadata.name: is missing, expected a name")
     return manifests
 
 
@@ -72,7 +78,7 @@ def _follow(
     manifests: list[Manifest],
     namespace: str,
     picture: Path | None,
-    check: Callable[[], None],
+    tend: Callable[[], None],
 ) -> int:
     for manifest in manifests:
         kube.apply(manifest, namespace)
@@ -80,7 +86,7 @@ def _follow(
     name = given["metadata"]["name"]
     namespace = given["metadata"].get("namespace") or namespace
     console = Console()
-    study, trials = _watch(kube, name, namespace, check, console)
+    study, trials = _watch(kube, name, namespace, tend, console)
     console.print(front_table(study, trials))
     if (study["status"] or {}).get("front"):
         from primo_cli.picture import save_front
@@ -95,13 +101,13 @@ def _follow(
 
 
 def _watch(
-    kube: Kube, name: str, namespace: str, check: Callable[[], None], console: Console
+    kube: Kube, name: str, namespace: str, tend: Callable[[], None], console: Console
 ) -> tuple[Manifest, list[Manifest]]:
     """Show the study until it has ended."""
     began, told = time.monotonic(), ""
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
-            check()
+            tend()
             study = kube.get("PriMOStudy", name, namespace)
             if study is None:
                 raise InvalidSpecError(f"PriMOStudy {name}: was deleted while it ran")

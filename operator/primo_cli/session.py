@@ -1,4 +1,4 @@
-"""What runs on this machine: the local cluster and the operator beside it, and their clean end."""
+"""What runs on this machine: cluster, operator, Prometheus if wanted, and their clean end."""
 
 import contextlib
 import os
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from primo_cli.kube import Kube
+from primo_cli.prometheus import LocalPrometheus
 from primo_local.cluster import LocalCluster
 from primo_operator import crds
 from primo_optimizer import PrimoError
@@ -30,35 +31,54 @@ class Session:
     cluster: LocalCluster
     operator: "subprocess.Popen[bytes]"
     log: Path
+    kube: Kube
+    prometheus: LocalPrometheus | None
 
     @property
     def kubeconfig(self) -> Path:
         return self.cluster.kubeconfig
 
-    def check(self) -> None:
-        """Raises OperatorError if the operator has ended, with its last lines."""
+    def tend(self) -> None:
+        """To be called again and again: Prometheus is told of new pods.
+
+        Raises:
+            OperatorError: the operator has ended; with its last lines.
+            PrometheusError: Prometheus has.
+        """
         code = self.operator.poll()
         if code is not None:
             lines = self.log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
             raise OperatorError(f"the operator ended with exit code {code}:\n" + "\n".join(lines))
+        if self.prometheus:
+            self.prometheus.tend(self.kube)
 
 
 @contextlib.contextmanager
-def local_session(state_dir: Path, namespace: str, gpus: int, workdir: Path) -> Iterator[Session]:
-    """Bring all of it up; at the end, whatever happens, nothing of it is left running."""
-    with LocalCluster.start(state_dir, gpus=gpus, workdir=workdir.resolve()) as cluster:
+def local_session(
+    state_dir: Path, namespace: str, gpus: int, workdir: Path, prometheus: Path | None = None
+) -> Iterator[Session]:
+    """Bring all of it up; at the end, whatever happens, nothing of it is left running.
+
+    Args:
+        prometheus: its binary, if one is to run too.
+    """
+    with contextlib.ExitStack() as stack:
+        start = LocalCluster.start(state_dir, gpus=gpus, workdir=workdir.resolve())
+        cluster = stack.enter_context(start)
         kube = Kube(cluster.kubeconfig)
         for kind in (crds.STUDY, crds.TRIAL):
             kube.apply(crds.definition(kind))
         for kind in (crds.STUDY, crds.TRIAL):
             kube.wait_established(f"{kind.plural}.primo.dev", READY_S)
+        server = LocalPrometheus.start(prometheus, state_dir) if prometheus else None
+        if server:
+            stack.enter_context(server)
         log = state_dir / "logs" / "operator.log"
         log.parent.mkdir(mode=0o700, exist_ok=True)
-        operator = start_operator(cluster.kubeconfig, namespace, log)
-        try:
-            yield Session(cluster, operator, log)
-        finally:
-            stop_process(operator)
+        settings = server.settings if server else None
+        operator = start_operator(cluster.kubeconfig, namespace, log, settings)
+        stack.callback(stop_process, operator)
+        yield Session(cluster, operator, log, kube, server)
 
 
 def start_operator(

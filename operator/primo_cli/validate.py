@@ -40,7 +40,7 @@ class Outcome:
 def validate(files: Sequence[str], *, as_json: bool) -> int:
     """Print what is wrong with the manifests of files and folders; the exit code sums it up."""
     checker = Checker()
-    outcomes = [o for name, text in read_texts(files) for o in _outcomes(checker, name, text)]
+    outcomes = [o for name, text in read_texts(files) for o in check(checker, name, text)]
     if as_json:
         print(json.dumps([_as_json(outcome) for outcome in outcomes], indent=2))
     else:
@@ -50,7 +50,8 @@ def validate(files: Sequence[str], *, as_json: bool) -> int:
     return MISTAKES if any(outcome.findings for outcome in outcomes) else FINE
 
 
-def _outcomes(checker: Checker, name: str, text: str | OSError | UnicodeError) -> Iterator[Outcome]:
+def check(checker: Checker, name: str, text: str | OSError | UnicodeError) -> Iterator[Outcome]:
+    """Of each document of a file, or of what could not be read."""
     if not isinstance(text, str):
         yield Outcome(name, problem=getattr(text, "strerror", None) or str(text))
         return
@@ -81,10 +82,16 @@ def _lines(outcome: Outcome) -> Iterator[str]:
         yield f"{where}:{outcome.document.line_of('')}: not checked: {outcome.unchecked}"
     elif not outcome.findings:
         yield f"{where}: {outcome.title}: ok"
+    yield from mistakes(outcome)
+
+
+def mistakes(outcome: Outcome) -> Iterator[str]:
+    """What is wrong with a document: where, who says it, what."""
     for finding in outcome.findings:
+        assert outcome.document
         line = outcome.document.line_of(finding.field)
         at = finding.field or outcome.title
-        yield f"{where}:{line}: {finding.says.value}: {at}: {finding.message}"
+        yield f"{outcome.file}:{line}: {finding.says.value}: {at}: {finding.message}"
         yield from (f"    {more}" for more in finding.more)
 
 

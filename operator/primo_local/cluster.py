@@ -25,7 +25,7 @@ class ClusterStartError(Exception):
 
 
 class Program:
-    """One of the cluster's processes, with a shim for a parent.
+    """One of the cluster's processes, or another beside them, with a shim for a parent.
 
     The shim ends with us, however we end, and takes the program and all its children along. In a
     session of its own, so that Ctrl-C in a terminal reaches us only.
@@ -42,7 +42,7 @@ class Program:
             start_new_session=True,
         )
         order = {
-            "argv": [sys.executable, "-m", *arguments],
+            "argv": arguments,
             "env": dict(os.environ),
             "cwd": str(Path.cwd()),
             "log": str(log),
@@ -187,7 +187,7 @@ class LocalCluster:
 
     def _run(self, name: str, arguments: list[str]) -> None:
         log = self.state_dir / "logs" / f"{name}.log"
-        self._programs.append(Program(name, arguments, log))
+        self._programs.append(Program(name, [sys.executable, "-m", *arguments], log))
 
     def _wait(self, serves: Callable[[], bool], deadline: float) -> None:
         """Until the newest program shows that it serves."""

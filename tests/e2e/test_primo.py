@@ -1,16 +1,14 @@
 """`primo` as a user types it: to the end, interrupted, and with a mistake in the manifest."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from support.cluster import eventually, study
 from support.kubectl import kubectl
+from support.primo import primo, processes
 
 pytestmark = pytest.mark.cluster
 TRIALS = Path(__file__).parents[1] / "integration"
@@ -20,31 +18,6 @@ def manifest(folder: Path, **fields: object) -> Path:
     path = folder / "study.json"
     path.write_text(json.dumps(study("small", **fields)))
     return path
-
-
-def primo(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "primo_cli", *arguments, "--state-dir", str(folder / "state")],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def processes(folder: Path) -> list[str]:
-    """Command lines that name the state folder: servers, node and trials alike."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
-        except OSError:
-            continue
-        if str(folder).encode() in words and int(path.name) != os.getpid():
-            found.append(
-                words.split(b"\0\0")[0].replace(b"\0", b" ").decode(errors="replace")[:200]
-            )
-    return found
 
 
 def test_a_study_runs_to_its_front_and_its_picture(tmp_path: Path) -> None:

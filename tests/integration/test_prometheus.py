@@ -60,7 +60,7 @@ class Gpus:
     """As dcgm-exporter shows them: two of the run's, at 200 and 100 W, and one of somebody else's.
 
     Memory peaks in the first scrape. Beside it a served model: of 100 requests a second 90 take
-    less than 0.1 s, all less than 0.25 s.
+    less than 0.1 s, all less than 0.25 s. The run reports 120 samples a second.
     """
 
     def __init__(self) -> None:
@@ -84,6 +84,7 @@ class Gpus:
             ]
         for limit, share in (("0.1", 90), ("0.25", 100), ("+Inf", 100)):
             lines.append(f'request_duration_seconds_bucket{{le="{limit}"}} {age_s * share}')
+        lines.append('primo_report_metric{metric="throughput"} 120')
         return "\n".join(lines) + "\n"
 
 
@@ -137,11 +138,12 @@ def test_the_recipes_of_the_guide(prometheus: Prometheus) -> None:
         for name, query in recipes().items()
     }
     readings = ask(prometheus.url, queries, end)
-    assert readings.keys() == {"energy", "power", "memory", "latency"}
+    assert readings.keys() == {"energy", "power", "memory", "latency", "throughput"}
     assert readings["energy"].value == pytest.approx(300 * (end - first), rel=0.1)
     assert readings["power"].value == pytest.approx(300)
     assert readings["memory"].value == pytest.approx(9.0)
     assert readings["latency"].value == pytest.approx(0.175)
+    assert readings["throughput"].value == pytest.approx(120)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Prometheus away, slow or empty: no value is lost, none is made up, no study is stuck."""
 
 from primo_operator.mirror import Kind
-from support.scenario import Scenario
+from support.scenario import STUDY, Scenario
 from support.simulation import World
 
 
@@ -20,6 +20,35 @@ def test_what_comes_late_is_what_would_have_come_at_once() -> None:
         )
         world.run()
         assert world.result() == smooth.result(), f"seed {seed}"
+
+
+def test_a_server_that_is_down_at_a_runs_end_and_back_a_minute_later() -> None:
+    """It is asked until it answers, about the run's end each time, and the run is run once."""
+    given = Scenario(trials=1, parallelism=1, rungs=1, prometheus=0.0)
+    smooth = World(given)
+    smooth.run()
+    world = World(given)
+    world.prometheus_away = True
+    while not any(run.get("reported") for run in runs_of(world)):
+        world.advance(0.1)
+    world.advance(60.0)
+    (trial,) = world.api.objects[Kind.TRIAL].values()
+    assert "observations" not in trial["status"]
+    study = world.api.objects[Kind.STUDY][STUDY]["status"]
+    (said,) = [c for c in study["conditions"] if c["type"] == "MetricsAvailable"]
+    assert (said["status"], said["reason"]) == ("False", "PrometheusUnreachable")
+    failed = len(world.asked)
+    assert failed >= 2, "with pauses"
+
+    world.prometheus_away = False
+    back_at = world.now
+    world.run()
+    assert world.result() == smooth.result()
+    (run,) = runs_of(world)
+    assert (run["attempt"], run["reason"]) == (0, "Completed")
+    assert len(world.asked) == failed + 1
+    assert {(q.query, q.time) for q in world.asked} == {("trial=0", world.asked[0].time)}
+    assert world.asked[0].time < back_at - 59.0
 
 
 def test_a_server_that_stays_away_fails_trials_and_ends_the_study() -> None:

@@ -44,6 +44,18 @@ def free_port() -> int:
         return port
 
 
+def ask(url: str, endpoint: str, **given: str | float) -> list[Any]:
+    """The series of a query; an error has Prometheus's own words for a note."""
+    form = urllib.parse.urlencode(given).encode()
+    try:
+        with urllib.request.urlopen(f"{url}/api/v1/{endpoint}", form, timeout=10) as said:
+            result: list[Any] = json.load(said)["data"]["result"]
+    except urllib.error.HTTPError as error:
+        error.add_note(error.read().decode())
+        raise
+    return result
+
+
 class Exporter:
     """Serves what a function says, in Prometheus's text format."""
 
@@ -106,20 +118,10 @@ class Prometheus:
 
     def query(self, query: str) -> list[Any]:
         """The series of an instant query."""
-        return self._ask("query", query=query)
+        return ask(self.url, "query", query=query)
 
     def query_range(self, query: str, start: float, end: float, step: float) -> list[Any]:
-        return self._ask("query_range", query=query, start=start, end=end, step=step)
-
-    def _ask(self, endpoint: str, **given: str | float) -> list[Any]:
-        form = urllib.parse.urlencode(given).encode()
-        try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/{endpoint}", form, timeout=10) as said:
-                result: list[Any] = json.load(said)["data"]["result"]
-        except urllib.error.HTTPError as error:
-            error.add_note(error.read().decode())
-            raise
-        return result
+        return ask(self.url, "query_range", query=query, start=start, end=end, step=step)
 
     def _ready(self) -> bool:
         assert self._process

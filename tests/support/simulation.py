@@ -58,6 +58,8 @@ class World:
         self.ended = False
         self.calls = 0
         self.preempted = 0
+        self.prometheus_away = False
+        self.asked: list[Question] = []
         self.failing = False  # whoever ends now
         self.writes: Counter[str] = Counter()
         self.fault_at = fault_at
@@ -531,6 +533,7 @@ class _Metrics:
             return
         self.asking.add(job)
         world, reconciler = self.world, self.world.reconciler
+        world.asked += questions
         readings = {question.objective: self._reading(question) for question in questions}
 
         def answer() -> None:
@@ -543,6 +546,8 @@ class _Metrics:
 
     def _reading(self, question: Question) -> Reading:
         world = self.world
+        if world.prometheus_away:
+            return Reading(gap=Gap.UNREACHABLE, message="away")
         if not world.calm and world.rng.random() < (world.scenario.prometheus or 0.0):
             gap = str(world.rng.choice([Gap.UNREACHABLE, Gap.TIMED_OUT, Gap.NO_SERIES]))
             return Reading(gap=Gap(gap), message="a fault")

@@ -139,7 +139,7 @@ class ConfigMapSource(Part):
 class TrialTemplate(Part):
     """What a trial is made from, with `${trialParameters.NAME}` in it."""
 
-    retain: bool = False
+    retain: bool | None = None
     trial_spec: dict[str, Any] | None = None
     config_map: ConfigMapSource | None = None
     trial_parameters: tuple[TrialParameter, ...] = ()

@@ -98,6 +98,8 @@ def convert(
     }
     if template.application_retries:
         study["retries"] = {"application": min(template.application_retries, _MOST_RETRIES)}
+    if spec.trial_template and spec.trial_template.retain is False:
+        study["retention"] = {"jobs": "None"}
     if reports:
         study["reports"] = reports
     study["trialTemplate"] = template.manifest

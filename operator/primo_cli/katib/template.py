@@ -278,11 +278,12 @@ def _tell_rest(template: TrialTemplate, notes: Notes) -> None:
         )
     if template.primary_pod_labels:
         notes.left_out("trialTemplate.primaryPodLabels", "a trial has one pod")
-    if template.retain:
-        notes.left_out(
+    if template.retain is not None:
+        notes.mapped(
             "trialTemplate.retain",
-            "results are kept in the PriMOTrial; the study's Jobs are deleted with the study at"
-            " the latest",
+            "is the default: Jobs and logs are kept as long as their trial"
+            if template.retain
+            else "is spec.retention.jobs None: Jobs are deleted once their result is written",
         )
     for i, parameter in enumerate(template.trial_parameters):
         if parameter.reference == "${trialSpec.Name}":

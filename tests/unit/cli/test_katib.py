@@ -620,14 +620,29 @@ def test_what_the_study_decides_leaves_the_job(checker: Checker) -> None:
         ttlSecondsAfterFinished=60,
         activeDeadlineSeconds=600,
     )
-    made = convert(experiment(trialTemplate=template(trial, retain=True)))
+    made = convert(experiment(trialTemplate=template(trial)))
     assert study(made)["retries"] == {"application": 4}
     assert study(made)["trialTemplate"]["spec"].keys() == {"activeDeadlineSeconds", "template"}
     assert pod(made)["restartPolicy"] == "Never"
     assert "restartPolicy: OnFailure is Never" in told(made, Fate.APPROXIMATED)
     left_out = told(made, Fate.LEFT_OUT)
     assert "ttlSecondsAfterFinished" in left_out
-    assert "retain" in left_out
+    assert checker.check(made.manifest) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "retention", "words"),
+    [
+        ({}, None, ""),
+        ({"retain": True}, None, "retain: is the default"),
+        ({"retain": False}, {"jobs": "None"}, "retain: is spec.retention.jobs None"),
+    ],
+)
+def test_which_jobs_are_kept(given: Any, retention: Any, words: str, checker: Checker) -> None:
+    made = convert(experiment(trialTemplate=template(job(), **given)))
+    assert study(made).get("retention") == retention
+    assert words in told(made, Fate.MAPPED)
+    assert ("retain" in told(made, Fate.MAPPED)) == bool(words)
     assert checker.check(made.manifest) == []
 
 

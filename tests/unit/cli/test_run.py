@@ -1,0 +1,88 @@
+"""What `primo run` says of a manifest before anything starts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from primo_cli.run import read
+from primo_optimizer import InvalidSpecError
+from support.examples import example
+
+
+def study(**spec: Any) -> dict[str, Any]:
+    given = example("minimal").manifest
+    return {**given, "spec": {**given["spec"], **spec}}
+
+
+def written(folder: Path, *manifests: Any) -> Path:
+    path = folder / "study.yaml"
+    path.write_text("\n---\n".join(json.dumps(each, indent=1) for each in manifests))
+    return path
+
+
+def refused(file: Path) -> str:
+    with pytest.raises(InvalidSpecError) as error:
+        read(file)
+    return "\n".join(error.value.problems)
+
+
+CLAIM = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "b"}}
+QUEUE = {"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "LocalQueue", "metadata": {"name": "q"}}
+
+
+def test_a_study_among_others_is_read_in_their_order(tmp_path: Path) -> None:
+    """A kind that only a cluster knows is that cluster's business; a List is what is in it."""
+    both = {"apiVersion": "v1", "kind": "List", "items": [CLAIM, study()]}
+    found = read(written(tmp_path, QUEUE, both))
+    assert [each["kind"] for each in found] == ["LocalQueue", "ConfigMap", "PriMOStudy"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        pytest.param(
+            study(parameters=[{"name": "x", "float": {"min": 2, "max": 1}}]),
+            "spec.parameters[0].float.min: 2.0 is not below max, 1.0",
+            id="of the study's own rules",
+        ),
+        pytest.param(study(budgets={}), 'unknown field "spec.budgets"', id="a field that is none"),
+        pytest.param(
+            study(trialTemplate={"spec": {"template": {"spec": {"containers": [
+                {"name": "train", "image": "i", "resources": {"limits": {"memory": "4GB"}}}
+            ]}}}}),
+            "spec.trialTemplate.spec.template.spec.containers[0].resources.limits",
+            id="of what Kubernetes says of the Job",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_place(
+    manifest: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    file = written(tmp_path, manifest)
+    said = refused(file)
+    assert said.startswith(f"{file}:")
+    assert words in said
+
+
+def test_a_mistake_beside_the_study_is_named_too(tmp_path: Path) -> None:
+    said = refused(written(tmp_path, {**CLAIM, "data": {"a": 1}}, study()))
+    assert "data.a" in said
+
+
+@pytest.mark.parametrize(
+    ("manifests", "words"),
+    [
+        ([], "there is no manifest in it"),
+        ([CLAIM], "0 PriMOStudies in it, expected 1"),
+        ([study(), study()], "2 PriMOStudies in it, expected 1"),
+        ([{**study(), "metadata": {"generateName": "s-"}}], "metadata.name: is missing"),
+    ],
+)
+def test_it_takes_one_study_with_a_name(manifests: Any, words: str, tmp_path: Path) -> None:
+    assert words in refused(written(tmp_path, *manifests))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert refused(tmp_path / "no.yaml") == f"{tmp_path / 'no.yaml'}: No such file or directory"
