@@ -1,124 +1,176 @@
-"""Runs the optimizer outside the event loop: in a process of its own, with a time limit.
+"""Runs the optimizer outside the event loop: in processes with limits of time and memory.
 
-Questions and answers are lines of JSON. A worker that is late, dies or talks nonsense is killed
-and replaced at the next ask; this ask is answered by a quasi-random suggestion, and says so.
+An ask that fails is answered by a quasi-random suggestion, and says so. What keeps one study from
+the others' turns (docs/decisions/0013): each has one ask waiting at most, in the order in which
+they came; one that takes long is put off to a second worker, for long ones; and a study whose asks
+fail time and again is answered without the worker for a while.
 """
 
 import asyncio
 import json
 import logging
-import os
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from primo_operator.ports import Answer
-from primo_optimizer import PrimoError, SpaceExhaustedError, Suggestion, Trial, suggest
+from primo_operator.worker_process import WORKER, LateError, WorkerError, WorkerProcess
+from primo_optimizer import SpaceExhaustedError, Suggestion, Trial, suggest
 from primo_optimizer.rungs import ladder
-from primo_study.study import Study
+from primo_study.study import Study, Trouble
 from primo_study.warm_start import together
 
 log = logging.getLogger(__name__)
 
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
+# This part of the time limit is what an ask may keep the others waiting for.
+SHORT = 0.25
+PUT_OFF_MAX_S = 900.0
+MAX_STANDINGS = 10_000
 
 
-class WorkerError(PrimoError):
-    """The worker did not answer as it should."""
+@dataclass(slots=True)
+class _Standing:
+    """What is remembered of a study whose latest ask was long or failed.
+
+    Attributes:
+        failures: in a row.
+        put_off_until: by the event loop's clock; until then its asks are not given to a worker.
+        trouble: of the latest failure.
+    """
+
+    failures: int = 0
+    put_off_until: float = 0.0
+    trouble: Trouble | None = None
+
+
+class _Lane:
+    """A worker and who waits for it, in order."""
+
+    def __init__(self, worker: WorkerProcess, timeout_s: float, *, keep: bool) -> None:
+        """Args:
+        keep: the worker stays when nobody waits for it.
+        """
+        self.worker = worker
+        self._timeout_s = timeout_s
+        self._keep = keep
+        self._turn = asyncio.Lock()
+        self._asks = 0
+
+    async def ask(self, question: bytes) -> tuple[dict[str, Any], float]:
+        """The answer, and the seconds that it took; a WorkerError has them too."""
+        clock = asyncio.get_running_loop().time
+        self._asks += 1
+        try:
+            async with self._turn:
+                begin = clock()
+                try:
+                    return await self.worker.ask(question, self._timeout_s), clock() - begin
+                except WorkerError as error:
+                    error.took_s = clock() - begin
+                    raise
+        finally:
+            self._asks -= 1
+            if not (self._keep or self._asks):
+                await self.worker.close()
 
 
 class WorkerSuggester:
-    """`Suggester` by a worker process; one ask at a time."""
+    """`Suggester` by a worker process, and a second one while an ask takes long."""
 
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._process: asyncio.subprocess.Process | None = None
-        self._turn = asyncio.Lock()
-        self.starts = 0
+    def __init__(
+        self, timeout_s: float, memory_mib: int = 0, program: Sequence[str] = WORKER
+    ) -> None:
+        """Args:
+        timeout_s: of one ask; its wait for a worker does not count.
+        memory_mib: of each worker; 0: no limit.
+        """
+        self._short_s = SHORT * timeout_s
+        self._short = _Lane(WorkerProcess(memory_mib, program), self._short_s, keep=True)
+        self._long = _Lane(WorkerProcess(memory_mib, program), timeout_s, keep=False)
+        self._standings: dict[str, _Standing] = {}
+
+    @property
+    def restarts(self) -> int:
+        """Starts of workers after the first."""
+        return max(self._short.worker.starts + self._long.worker.starts - 1, 0)
 
     @property
     def pid(self) -> int | None:
-        """Of the worker; None while there is none."""
-        process = self._process
-        return process.pid if process and process.returncode is None else None
+        """Of the worker for short asks, which stays; None while there is none."""
+        return self._short.worker.pid
 
     async def suggest(self, study: Study, count: int, new_trials: int) -> Answer:
-        assert study.spec
-        question = {
-            "spec": _spec(study),
-            "trials": [trial.as_trial().to_dict() for trial in study.trials],
-            "earlier": [trial.to_dict() for trial in together(study.sources)],
-            "count": count,
-            "seed": study.spec.seed,
-            "next_number": study.next_number,
-            "new_trials": new_trials,
-        }
-        async with self._turn:
-            try:
-                suggestions = await self._ask(question)
-                _check(study, suggestions)
-            except WorkerError as error:
-                log.warning("optimizer failed", extra={"study": study.name, "error": str(error)})
-                return _fallback(study, new_trials, str(error))
+        standing = self._standings.get(study.uid)
+        if standing and standing.trouble and standing.put_off_until > _now():
+            return _fallback(study, new_trials, standing.trouble)
+        question = json.dumps(_question(study, count, new_trials)).encode()
+        try:
+            answer, took_s = await self._ask(study, question)
+            suggestions = _read(answer)
+            _check(study, suggestions)
+        except WorkerError as error:
+            trouble = self._note_failure(study, error)
+            return _fallback(study, new_trials, trouble)
+        self._note_success(study, took_s)
         return Answer(suggestions)
 
     async def close(self) -> None:
-        """End the worker."""
-        process, self._process = self._process, None
-        if process and process.returncode is None:
-            process.kill()
-            await process.wait()
+        """End the workers."""
+        await self._short.worker.close()
+        await self._long.worker.close()
 
-    async def _ask(self, question: dict[str, Any]) -> list[Suggestion]:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                line = await self._exchange(json.dumps(question).encode() + b"\n")
-        except TimeoutError:
-            await self.close()
-            raise WorkerError(f"no suggestion within {self._timeout_s:g} s") from None
-        except asyncio.CancelledError:
-            await self.close()
-            raise
-        except (OSError, ValueError) as error:
-            await self.close()
-            raise WorkerError(f"the worker broke off: {error}") from error
-        return await self._read(line)
+    async def _ask(self, study: Study, question: bytes) -> tuple[dict[str, Any], float]:
+        if study.uid not in self._standings:
+            try:
+                return await self._short.ask(question)
+            except LateError:
+                log.info("a suggestion takes long", extra={"study": study.name})
+        return await self._long.ask(question)
 
-    async def _exchange(self, line: bytes) -> bytes:
-        process = self._process
-        if process is None or process.returncode is not None:
-            self.starts += 1
-            self._process = process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "primo_operator.worker",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=MAX_ANSWER_BYTES,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(line)
-        await process.stdin.drain()
-        return await process.stdout.readline()
+    def _note_success(self, study: Study, took_s: float) -> None:
+        if took_s < self._short_s:
+            self._standings.pop(study.uid, None)
+        else:
+            self._standings[study.uid] = _Standing()
 
-    async def _read(self, line: bytes) -> list[Suggestion]:
-        if not line:
-            process, self._process = self._process, None
-            code = await process.wait() if process else None
-            raise WorkerError(f"the worker died (exit code {code})")
-        try:
-            answer = json.loads(line)
-            if "exhausted" in answer:
-                raise SpaceExhaustedError(answer["exhausted"])
-            if "error" in answer:
-                raise WorkerError(answer["error"])
-            return [Suggestion.from_dict(given) for given in answer["suggestions"]]
-        except (ValueError, TypeError, KeyError) as error:
-            await self.close()
-            raise WorkerError(f"the worker answered nonsense: {error}") from error
+    def _note_failure(self, study: Study, error: WorkerError) -> Trouble:
+        """The next ask is given to a worker at once; one after a second failure in a row waits."""
+        log.warning("optimizer failed", extra={"study": study.name, "error": str(error)})
+        known = self._standings.pop(study.uid, _Standing())
+        pause_s = min(error.took_s * (2.0 ** min(known.failures, 20) - 1), PUT_OFF_MAX_S)
+        trouble = Trouble(error.reason, str(error))
+        self._standings[study.uid] = _Standing(known.failures + 1, _now() + pause_s, trouble)
+        if len(self._standings) > MAX_STANDINGS:  # of studies that are long gone
+            del self._standings[next(iter(self._standings))]
+        return trouble
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _question(study: Study, count: int, new_trials: int) -> dict[str, Any]:
+    assert study.spec
+    return {
+        "spec": _spec(study),
+        "trials": [trial.as_trial().to_dict() for trial in study.trials],
+        "earlier": [trial.to_dict() for trial in together(study.sources)],
+        "count": count,
+        "seed": study.spec.seed,
+        "next_number": study.next_number,
+        "new_trials": new_trials,
+    }
+
+
+def _read(answer: dict[str, Any]) -> list[Suggestion]:
+    if "exhausted" in answer:
+        raise SpaceExhaustedError(answer["exhausted"])
+    if "error" in answer:
+        raise WorkerError("OptimizerFailed", str(answer["error"]))
+    try:
+        return [Suggestion.from_dict(given) for given in answer["suggestions"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WorkerError("OptimizerMisanswered", f"the answer is none: {error!r}") from error
 
 
 def _spec(study: Study) -> dict[str, Any]:
@@ -141,31 +193,43 @@ def _check(study: Study, suggestions: Sequence[Suggestion]) -> None:
         known = by_number.get(given.trial)
         if known is not None:
             if dict(known.configuration) != dict(given.configuration):
-                raise WorkerError(f"trial {given.trial} was promoted with another configuration")
+                raise WorkerError(
+                    "OptimizerMisanswered",
+                    f"trial {given.trial} was promoted with another configuration",
+                )
             continue
         if given.trial < study.next_number:
-            raise WorkerError(f"trial number {given.trial} is used up")
+            raise WorkerError("OptimizerMisanswered", f"trial number {given.trial} is used up")
         key = space.key(given.configuration)
         if key in taken:
-            raise WorkerError(f"configuration of trial {given.trial} was proposed before")
+            raise WorkerError(
+                "OptimizerMisanswered", f"configuration of trial {given.trial} was proposed before"
+            )
         taken.add(key)
 
 
-def _fallback(study: Study, new_trials: int, why: str) -> Answer:
-    """One random configuration at the lowest rung: enough to go on with, and cheap."""
+def _fallback(study: Study, new_trials: int, trouble: Trouble) -> Answer:
+    """One random configuration at the lowest rung: enough to go on with, and cheap.
+
+    Without room for a new trial one is promoted that has earned it by successive halving.
+    """
     assert study.spec
-    if new_trials < 1:
-        return Answer((), degraded=why)
     problem = replace(study.spec.problem(), algorithm="random", settings={})
     trials: list[Trial] = [trial.as_trial() for trial in study.trials]
-    found = suggest(problem, trials, 1, study.spec.seed, study.next_number)
+    try:
+        found = suggest(problem, trials, 1, study.spec.seed, study.next_number, new_trials)
+    except SpaceExhaustedError:
+        found = []
     lowest = ladder(problem.fidelity)[0] if problem.fidelity else None
+    why = {"fallback": trouble.message[:200]}
     return Answer(
         [
             replace(
-                given, fidelity=lowest, explanation={**given.explanation, "fallback": why[:200]}
+                given,
+                fidelity=lowest if given.trial >= study.next_number else given.fidelity,
+                explanation={**given.explanation, **why},
             )
             for given in found
         ],
-        degraded=why,
+        degraded=trouble,
     )

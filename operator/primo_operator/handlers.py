@@ -16,13 +16,14 @@ from kubernetes.aio.client import ApiClient
 from primo_operator import names
 from primo_operator.asking import WorkerSuggester
 from primo_operator.cluster import Object
+from primo_operator.failures import note_failure
 from primo_operator.kubernetes_cluster import KubernetesCluster, connect
 from primo_operator.leadership import Candidacy, Elector, LeadershipLostError
 from primo_operator.metrics import OperatorMetrics, StateCollector, TimedSuggester, serve
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.ports import Suggester
 from primo_operator.prometheus import PrometheusMetrics
-from primo_operator.queue import StudyQueue
+from primo_operator.queue import StepsAside, StudyQueue
 from primo_operator.reconcile import Reconciler
 from primo_operator.settings import Settings
 from primo_operator.study_metrics import StudyCollector
@@ -83,7 +84,7 @@ def registry(
         may_write = (lambda: elector.leads) if elector else (lambda: True)
         told = OperatorMetrics()
         cluster = KubernetesCluster(client, ours.request_timeout_s, may_write, told.count_request)
-        worker = WorkerSuggester(ours.suggestion_timeout_s)
+        worker = WorkerSuggester(ours.suggestion_timeout_s, ours.suggestion_memory_mib)
         clock = SystemClock()
 
         def answered(key: Key, job: str, readings: Mapping[str, Reading]) -> None:
@@ -94,8 +95,16 @@ def registry(
         prometheus = PrometheusMetrics(ours, answered)
         served = ours.operator_metrics_port > 0
         suggester: Suggester = TimedSuggester(worker, told) if served else worker
+
+        async def one_pass(key: Key) -> float | None:
+            return await reconciler.reconcile(key)
+
+        async def failed(key: Key, error: Exception) -> None:
+            await note_failure(cluster, mirror, key, error, clock)
+
+        queue = StudyQueue(told.timed(one_pass), ours.workers, failed)
+        suggester = StepsAside(suggester, queue)
         reconciler = Reconciler(cluster, suggester, prometheus, clock, ours, mirror)
-        queue = StudyQueue(told.timed(reconciler.reconcile), ours.workers)
         closing.extend((prometheus.close, worker.close))
         if served:
             told.registry.register(StateCollector(queue, worker, may_write))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from primo_operator.cluster import Object
 from primo_study.queries import Measured
 from primo_study.spec import StudySpec
-from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Waiting
+from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Trouble, Waiting
 from primo_study.warm_start import Source
 
 Fingerprint = tuple[int, tuple[tuple[int, str, int, int], ...]]
@@ -47,6 +47,10 @@ class Memory:
         spec: as parsed, or its mistakes; for this generation.
         template: the API server's answer, for this generation of the spec.
         vain: for exactly this spec and these trials the optimizer had nothing to start.
+        suggested: the optimizer has been asked.
+        degraded: what was wrong with the latest ask.
+        failed_asks: in a row, that left nothing to start.
+        ask_at: not earlier, by the epoch's seconds.
         used_numbers: trial numbers below this have been seen in use.
         sources: of the warm start, as of this time (`synced_at`) and generation of the spec.
         synced_at: when all its objects were last listed; None: never.
@@ -67,7 +71,10 @@ class Memory:
     template_generation: int = 0
     template_retry_at: float = 0.0
     vain: Fingerprint | None = None
-    degraded: str = ""
+    suggested: bool = False
+    degraded: Trouble | None = None
+    failed_asks: int = 0
+    ask_at: float = float("-inf")
     used_numbers: int = 0
     sources: tuple[Source, ...] = ()
     sources_of: tuple[float | None, int] = (None, 0)

@@ -146,9 +146,10 @@ class StateCollector(Collector):
         yield GaugeMetricFamily("primo_leader", leader, value=float(self._leads()))
         depth = "Studies that wait for a pass."
         yield GaugeMetricFamily("primo_queue_depth", depth, value=float(self._queue.depth))
-        starts = "Starts of the optimizer's process after the first."
-        restarts = float(max(self._worker.starts - 1, 0))
-        yield CounterMetricFamily("primo_worker_restarts", starts, value=restarts)
+        starts = "Starts of the optimizer's processes after the first."
+        yield CounterMetricFamily(
+            "primo_worker_restarts", starts, value=float(self._worker.restarts)
+        )
         yield from self._process.collect()
 
 

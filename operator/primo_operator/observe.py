@@ -64,6 +64,7 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         requests=_requests(family, memory, uid),
         ended_jobs=_ended_jobs(family, trials),
         degraded=memory.degraded,
+        asked=memory.suggested,
         sources=memory.sources if spec and spec.warm_start else (),
         deleting=bool(metadata.get("deletionTimestamp")),
         used_numbers=memory.used_numbers,

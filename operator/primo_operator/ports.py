@@ -7,7 +7,7 @@ from typing import Protocol
 from primo_operator.mirror import Key
 from primo_optimizer import Suggestion
 from primo_study.queries import Question
-from primo_study.study import Study
+from primo_study.study import Study, Trouble
 
 
 class Clock(Protocol):
@@ -27,11 +27,11 @@ class Answer:
     """What came of an ask.
 
     Attributes:
-        degraded: why these suggestions are not the algorithm's own; empty if they are.
+        degraded: why these suggestions are not the algorithm's own; None if they are.
     """
 
     suggestions: Sequence[Suggestion]
-    degraded: str = ""
+    degraded: Trouble | None = None
 
 
 class Suggester(Protocol):

@@ -58,6 +58,10 @@ SHORTEST_WAIT_S = 0.05
 # What Prometheus does not know yet is asked for again after 5 s, then twice as long each time.
 ASK_AGAIN_S = 5.0
 ASK_AGAIN_MAX_S = 60.0
+# After a failed ask that left nothing to start the optimizer is asked again after 10 s, then twice
+# as long each time; after so many in a row it counts as one that had nothing to propose.
+ASK_RETRY_S = 10.0
+FAILED_ASKS = 5
 
 
 @dataclass(slots=True)
@@ -117,6 +121,8 @@ class Reconciler:
             times.append(wake_at)
         if memory.template.problem and not memory.template.fatal:
             times.append(memory.template_retry_at)
+        if memory.ask_at > now:
+            times.append(memory.ask_at)
         waits = [time - now for time in times]
         if early_s is not None:
             waits.append(early_s)
@@ -289,11 +295,13 @@ class Reconciler:
 
     async def _ask(self, key: Key, study: Study, count: int, new_trials: int) -> bool:
         memory = self.memories[key]
+        if self.clock.now() < memory.ask_at:
+            return False
         try:
             answer = await self.suggester.suggest(study, count, new_trials)
         except SpaceExhaustedError:
             answer = Answer(())
-        memory.degraded = answer.degraded
+        memory.suggested, memory.degraded = True, answer.degraded
         # The ask took its time: what may be started is what may be started now.
         now = self._writer.observe(key)
         if now is None or now.uid != study.uid or fingerprint(now) != fingerprint(study):
@@ -313,7 +321,15 @@ class Reconciler:
             elif paused is not None and paused.phase is TrialPhase.PAUSED:
                 started += 1
                 await self._runs.promote(key, now, paused, suggestion)
-        if not started:
+        if started:
+            memory.failed_asks = 0
+        elif answer.degraded and memory.failed_asks + 1 < FAILED_ASKS:
+            memory.failed_asks += 1
+            wait_s = ASK_RETRY_S * 2.0 ** (memory.failed_asks - 1)
+            memory.ask_at = self.clock.now() + wait_s
+            return False
+        else:
+            memory.failed_asks = 0
             memory.vain = fingerprint(now)
         return True
 

@@ -1,12 +1,18 @@
 """The optimizer's process: a line of JSON in, a line of JSON out, until the input ends."""
 
+import contextlib
 import json
 import os
+import resource
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from primo_optimizer import PrimoError, Problem, SpaceExhaustedError, Trial, suggest
+
+# What torch says instead of raising MemoryError.
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "bad_alloc")
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -29,11 +35,31 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     except PrimoError as error:
         return {"error": str(error)}
     except Exception as error:  # the border of the process: whatever it is, the study goes on
-        return {"error": f"{type(error).__name__}: {error}"}
+        text = f"{type(error).__name__}: {error}"
+        out = isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY)
+        return {"out_of_memory": text} if out else {"error": text}
     return {"suggestions": [suggestion.to_dict() for suggestion in suggestions]}
 
 
+def limit_memory(mib: int) -> None:
+    """Let allocations beyond this fail; 0 for no limit of ours.
+
+    RLIMIT_DATA counts what is private and writable, which for us is within a tenth of what is
+    resident; RLIMIT_AS would count the libraries that torch only maps. Linux holds to it, others
+    may not. Where memory runs out all the same, this process is the one to go, not the operator.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if mib:
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = mib << 20
+        if most != resource.RLIM_INFINITY:
+            wanted = min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))
+
+
 def main() -> None:
+    limit_memory(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
     # What a library prints must not end up between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

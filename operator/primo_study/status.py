@@ -306,6 +306,10 @@ def _warm_started(study: Study) -> Said | None:
 
 
 def _degraded(study: Study) -> Said:
+    """An operator that has just started knows of no ask; what was said of the last one holds."""
     if study.degraded:
-        return ("Degraded", "True", "OptimizerFailed", study.degraded)
+        return ("Degraded", "True", study.degraded.reason, study.degraded.message)
+    old = study.condition("Degraded") or {}
+    if not study.asked and old.get("status") == "True" and old["reason"] != "InternalError":
+        return ("Degraded", "True", old["reason"], old["message"])
     return ("Degraded", "False", "AsExpected", "")

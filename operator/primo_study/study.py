@@ -122,6 +122,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a study does not go on as it should, though it goes on."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What the cluster shows of a trial's open run.
 
@@ -293,7 +301,8 @@ class Study:
         requests: trials of the user's own that have no number yet, the oldest first.
         ended_jobs: Jobs of recorded runs that still exist.
         asked_in_vain: the optimizer has nothing to start for exactly this spec and these trials.
-        degraded: why the latest suggestions are not the algorithm's own; empty if they are.
+        degraded: why the latest suggestions are not the algorithm's own; None if they are.
+        asked: the optimizer has been asked since the operator started.
         sources: what the studies that it is warm started from have observed.
         deleting: its deletion has begun.
         used_numbers: trial numbers below this were seen in use, though no trial may have them now.
@@ -314,7 +323,8 @@ class Study:
     requests: tuple[Request, ...] = ()
     ended_jobs: tuple[EndedJob, ...] = ()
     asked_in_vain: bool = False
-    degraded: str = ""
+    degraded: Trouble | None = None
+    asked: bool = False
     sources: tuple[Source, ...] = ()
     deleting: bool = False
     used_numbers: int = 0

@@ -259,6 +259,7 @@ def test_the_settings_are_the_operators_own(one_helm: Helm) -> None:
     found = Settings.from_environment(environment(one_helm, RENDERINGS["everything"]))
     assert (found.workers, found.resync_s, found.status_interval_s) == (2, 60.5, 0.5)
     assert (found.request_timeout_s, found.suggestion_timeout_s) == (10, 30)
+    assert found.suggestion_memory_mib == 0
     assert found.sidecar_metrics_port == 9401
     assert (found.metrics_trials, found.metrics_parameters) == (1_000_000, 0)
     assert (found.operator_metrics_port, found.metrics_keep_s) == (9500, 2_592_000)

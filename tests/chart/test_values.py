@@ -30,6 +30,7 @@ BAD: dict[str, tuple[Values, str]] = {
     "no workers": ({"settings": {"workers": 0}}, "settings.workers"),
     "half a worker": ({"settings": {"workers": 1.5}}, "settings.workers"),
     "no time": ({"settings": {"resyncSeconds": 0}}, "settings.resyncSeconds"),
+    "memory with a unit": ({"settings": {"suggestionMemoryMiB": "1Gi"}}, "suggestionMemoryMiB"),
     "time with a unit": ({"settings": {"resyncSeconds": "5m"}}, "settings.resyncSeconds"),
     "a setting by its variable": (
         {"extraEnv": [{"name": "PRIMO_WORKERS", "value": "9"}]},

@@ -50,6 +50,7 @@ FEATURES: dict[str, Values] = {
             "statusIntervalSeconds": 0.5,
             "requestTimeoutSeconds": 10,
             "suggestionTimeoutSeconds": 30,
+            "suggestionMemoryMiB": 0,
             "verbose": True,
         }
     },

@@ -14,7 +14,8 @@ DOCS = ROOT / "docs"
 MODULES = (
     "primo_study/ending", "primo_study/status", "primo_study/requests", "primo_study/warm_start",
     "primo_study/phases", "primo_study/plan", "primo_study/queries", "primo_operator/sources",
-    "primo_operator/runs",
+    "primo_operator/runs", "primo_operator/worker_process", "primo_operator/asking",
+    "primo_operator/failures",
     "primo_operator/reconcile", "primo_operator/observe", "primo_operator/pods",
     "primo_operator/writing",
 )  # fmt: skip

@@ -27,6 +27,7 @@ from primo_operator.queue import StudyQueue
 from primo_operator.settings import Settings
 from primo_operator.study_metrics import StudyCollector
 from primo_optimizer import SpaceExhaustedError
+from primo_study.study import Trouble
 from support.builders import CREATED, spec_dict
 from support.builders import study as a_study
 
@@ -320,7 +321,11 @@ class Scripted:
 
 def test_asks_are_measured_and_forgotten_with_their_study() -> None:
     told = OperatorMetrics()
-    answers = (Answer(()), Answer((), "late"), SpaceExhaustedError("x"))
+    answers = (
+        Answer(()),
+        Answer((), Trouble("OptimizerTimedOut", "late")),
+        SpaceExhaustedError("x"),
+    )
     suggester = TimedSuggester(Scripted(*answers), told)
     for answer in answers:
         if isinstance(answer, Answer):
@@ -341,7 +346,7 @@ def test_the_first_start_of_the_optimizers_process_is_no_restart() -> None:
     registry = CollectorRegistry()
     registry.register(StateCollector(queue, worker, lambda: True))
     for starts, restarts in ((0, 0), (1, 0), (3, 2)):
-        worker.starts = starts
+        worker._short.worker.starts = starts
         assert samples(registry)["primo_worker_restarts_total",] == restarts
 
 
