@@ -103,10 +103,11 @@ class LocalCluster:
         state_dir: logs are in `logs/`, the data of claims in `volumes/`.
     """
 
-    def __init__(self, state_dir: Path, programs: list[Program]) -> None:
+    def __init__(self, state_dir: Path, programs: list[Program], *, keep: bool = False) -> None:
         self.state_dir = state_dir
         self.kubeconfig = state_dir / "kubeconfig"
         self._programs = programs
+        self._keep = keep
         self._stopping = threading.Lock()
 
     @classmethod
@@ -118,6 +119,7 @@ class LocalCluster:
         workdir: Path | None = None,
         timeout_s: float = 30,
         job_backoff_s: float = 10,
+        keep: bool = False,
     ) -> Self:
         """Block until the API server answers and the node is Ready.
 
@@ -125,6 +127,7 @@ class LocalCluster:
             gpus: how many the node has; pretended, if the machine has fewer.
             workdir: where containers run that name no directory; the current one by default.
             job_backoff_s: how long a Job waits after its first failed pod, doubled each time.
+            keep: objects outlive the API server, in `data/`.
 
         Raises:
             ClusterStartError: a process ended, or not all was ready in time.
@@ -132,7 +135,7 @@ class LocalCluster:
         state_dir = state_dir.resolve()
         (state_dir / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
         state_dir.chmod(0o700)  # it holds keys, and the API server runs what it is told
-        cluster = cls(state_dir, [])
+        cluster = cls(state_dir, [], keep=keep)
         deadline = time.monotonic() + timeout_s
         try:
             cluster._start_api_server(deadline)
@@ -149,6 +152,19 @@ class LocalCluster:
                 is_node = program.name == "node"
                 program.stop(NODE_ENDS_WITHIN_S if is_node else API_SERVER_ENDS_WITHIN_S)
             self._programs.clear()
+
+    def restart_api_server(self, timeout_s: float = 30) -> None:
+        """After its end; blocks until it answers, on the same port if nobody has taken it.
+
+        Raises:
+            ClusterStartError: as `start`.
+        """
+        for program in [p for p in self._programs if p.name == "apiserver"]:
+            program.stop(API_SERVER_ENDS_WITHIN_S)
+            self._programs.remove(program)
+        self._start_api_server(time.monotonic() + timeout_s)
+        # It is the last to be stopped.
+        self._programs.insert(0, self._programs.pop())
 
     def check(self) -> None:
         """Raises ClusterStartError if one of the processes has ended."""
@@ -173,7 +189,10 @@ class LocalCluster:
         # The kubeconfig of an earlier run stays: the server finds its port there, and if one still
         # runs here, it is that one's. It is written anew once the new server serves.
         earlier = _written_at(self.kubeconfig)
-        self._run("apiserver", ["primo_local.apiserver", "--state-dir", str(self.state_dir)])
+        arguments = ["primo_local.apiserver", "--state-dir", str(self.state_dir)]
+        if self._keep:
+            arguments += ["--data-dir", str(self.state_dir / "data")]
+        self._run("apiserver", arguments)
         self._wait(lambda: _written_at(self.kubeconfig) != earlier, deadline)
 
     def _start_node(self, gpus: int, workdir: Path, job_backoff_s: float, deadline: float) -> None:

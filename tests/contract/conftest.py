@@ -38,7 +38,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if GIVEN:
         yield Cluster(Path(GIVEN), is_local=False)
         return
-    with ApiServer(tmp_path_factory.mktemp("apiserver") / "state") as server:
+    # What is kept is served like what is not; the other way is what integration tests have.
+    with ApiServer(tmp_path_factory.mktemp("apiserver") / "state", keep=True) as server:
         yield Cluster(server.kubeconfig, is_local=True)
 
 

@@ -27,15 +27,19 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 class ApiServer:
     """The local API server in a process of its own, without node and controllers."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, *, keep: bool = False) -> None:
+        """Args:
+        keep: objects outlive the process.
+        """
         self.state_dir = state_dir
+        self._keep = ["--data-dir", str(state_dir / "data")] if keep else []
         self.kubeconfig = state_dir / "kubeconfig"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         before = self._written()
         command = [sys.executable, "-m", "primo_local.apiserver", "--state-dir"]
-        self._process = subprocess.Popen([*command, str(self.state_dir)])
+        self._process = subprocess.Popen([*command, str(self.state_dir), *self._keep])
         until(lambda: self._written() != before or self._ended(), "the API server serves", 60)
         assert not self._ended(), "the API server has ended"
 
@@ -44,6 +48,12 @@ class ApiServer:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(10)
+
+    def kill(self) -> None:
+        """SIGKILL, as the kernel's memory killer would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
 
     def __enter__(self) -> Self:
         self.start()

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from primo_local import pki
+from primo_local.apiserver.journal import Journal, JournalError
 from primo_local.apiserver.podlog import NodeAccess
 from primo_local.apiserver.server import Serving, serve
 
@@ -22,6 +23,9 @@ log = logging.getLogger("primo_local.apiserver")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="primo_local.apiserver", description=__doc__)
     parser.add_argument("--state-dir", type=Path, required=True, help="keys and kubeconfig")
+    parser.add_argument(
+        "--data-dir", type=Path, help="keep all objects here; without it they end with the process"
+    )
     parser.add_argument("--port", type=int, default=0, help="0 takes the last one or a free one")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -34,17 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BlockingIOError:
             log.error("another API server runs in %s", state.root)
             return 1
-        asyncio.run(_run(state, options.port))
+        try:
+            asyncio.run(_run(state, options.port, options.data_dir))
+        except JournalError as error:
+            log.error("%s", error)
+            return 1
     return 0
 
 
-async def _run(state: pki.StateDir, port: int) -> None:
+async def _run(state: pki.StateDir, port: int, data_dir: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        serving = await _started(stack, state, port)
+        journal = None
+        if data_dir:
+            journal = stack.enter_context(Journal.open(data_dir / "objects.sqlite"))
+        serving = await _started(stack, state, port, journal)
         pki.write_kubeconfig(state, serving.port)
         log.info("serving on https://127.0.0.1:%d", serving.port)
         stopped = asyncio.ensure_future(stop.wait())
@@ -53,16 +64,18 @@ async def _run(state: pki.StateDir, port: int) -> None:
             serving.failed.result()
 
 
-async def _started(stack: AsyncExitStack, state: pki.StateDir, port: int) -> Serving:
+async def _started(
+    stack: AsyncExitStack, state: pki.StateDir, port: int, journal: Journal | None
+) -> Serving:
     tls = pki.server_context(state, "apiserver")
     access = NodeAccess(state.token.read_text(), pki.client_context(state))
     if port == 0 and (last := pki.last_port(state)):
         try:
-            return await stack.enter_async_context(serve(tls, access, last))
+            return await stack.enter_async_context(serve(tls, access, last, journal))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-    return await stack.enter_async_context(serve(tls, access, port))
+    return await stack.enter_async_context(serve(tls, access, port, journal))
 
 
 if __name__ == "__main__":

@@ -137,6 +137,13 @@ class Store:
         self._publish(shelf, key, Event(Change.DELETED, record, before))
         return record
 
+    def restore(self, shelf: str, key: Key, obj: Json, revision: int) -> None:
+        """Put back what an earlier process had; it keeps its revision, and nobody can watch it."""
+        record = Record(obj, revision)
+        self.shelf(shelf).records[key] = record
+        for listener in self._listeners:
+            listener(shelf, key, Event(Change.ADDED, record, None))
+
     def all(self) -> Iterator[tuple[str, Key, Record]]:
         for name, shelf in self._shelves.items():
             for key, record in shelf.records.items():
