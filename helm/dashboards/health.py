@@ -68,7 +68,7 @@ def _uptime() -> stat.Panel:
 
 def _queue_now() -> stat.Panel:
     query = now(f"sum(primo_queue_depth{{{OURS}}})", "studies")
-    return number("Queue", "Studies that wait for a pass now.", units.Short, query)
+    return number("Queue now", "Studies that wait for a pass now.", units.Short, query)
 
 
 def _restarts() -> stat.Panel:
@@ -195,7 +195,6 @@ def _cpu() -> timeseries.Panel:
 
 
 def _files() -> timeseries.Panel:
-    open_, limit = f"process_open_fds{{{OURS}}}", f"process_max_fds{{{OURS}}}"
-    about = "Open files and connections, as a share of those allowed."
-    query = over_time(f"{open_} / {limit}", "{{instance}}")
-    return lines("Open files", about, units.PercentUnit, query, width=THIRD).min(0)
+    query = over_time(f"process_open_fds{{{OURS}}}", "{{instance}}")
+    about = "Open files and connections of the operator."
+    return lines("Open files", about, units.Short, query, width=THIRD).min(0)

@@ -21,6 +21,7 @@ from grafana_foundation_sdk.builders import (
     xychart,
 )
 from grafana_foundation_sdk.models import common as options
+from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import (
     DashboardLinkType,
     DataTransformerConfig,
@@ -41,6 +42,15 @@ ALL = VariableOption(selected=True, text="All", value="$__all")
 # migrate it.
 GRAFANA = "11.6.0"
 FULL, HALF, THIRD, QUARTER = 24, 12, 8, 6  # of the grid's columns
+
+TRIAL_PHASES = {
+    "Queued": "yellow",
+    "Running": "blue",
+    "Paused": "purple",
+    "Completed": "green",
+    "Failed": "red",
+    "Stopped": "text",
+}
 
 Query = prometheus.Dataquery
 Panel = TypeVar(
@@ -126,6 +136,14 @@ def lines(
 def stacked(panel: timeseries.Panel) -> timeseries.Panel:
     stacking = common.StackingConfig().mode(options.StackingMode.NORMAL)
     return panel.stacking(stacking).fill_opacity(40).line_width(1)
+
+
+def phases_of_trials(title: str, about: str, query: Query) -> timeseries.Panel:
+    """A layer for each phase, in the color that it has everywhere."""
+    panel = stacked(lines(title, about, units.Short, query))
+    for phase, color in TRIAL_PHASES.items():
+        panel.override_by_name(phase, fields(color=fixed(color)))
+    return panel
 
 
 def rare(panel: timeseries.Panel) -> timeseries.Panel:

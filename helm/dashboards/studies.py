@@ -20,6 +20,7 @@ from dashboards.panels import (
     once,
     over_time,
     page,
+    phases_of_trials,
     rows,
     stacked,
     variable,
@@ -158,7 +159,7 @@ def _running() -> timeseries.Panel:
 def _trials() -> timeseries.Panel:
     query = f"sum by (phase) ({_each('primo_study_trials', 'phase')})"
     about = "Trials of all studies shown, by phase."
-    return stacked(lines("Trials by phase", about, units.Short, over_time(query, "{{phase}}")))
+    return phases_of_trials("Trials by phase", about, over_time(query, "{{phase}}"))
 
 
 def _hypervolume() -> timeseries.Panel:

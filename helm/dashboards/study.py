@@ -19,6 +19,7 @@ from dashboards.panels import (
     FULL,
     HALF,
     QUARTER,
+    TRIAL_PHASES,
     any_of,
     arrange,
     bars,
@@ -39,10 +40,10 @@ from dashboards.panels import (
     ordered,
     over_time,
     page,
+    phases_of_trials,
     rare,
     rows,
     rows_over_time,
-    stacked,
     variable,
     with_rows,
     words,
@@ -52,14 +53,8 @@ OURS = 'namespace="$namespace", study="$study"'
 TRIALS = f'{OURS}, trial=~"$trial"'
 # The trial's number out of a pod's name: study, eight digits of its UID, trial, rung, attempt.
 POD = "${study}-[0-9a-f]{8}-($trial)-r[0-9]+-a[0-9]+-[a-z0-9]+"
-PHASES = {
-    "Queued": ("1", "yellow"),
-    "Running": ("2", "blue"),
-    "Paused": ("3", "purple"),
-    "Completed": ("4", "green"),
-    "Failed": ("5", "red"),
-    "Stopped": ("6", "text"),
-}
+# Numbers for the phases of trials: a time line has one value for each.
+CODES = {phase: str(number) for number, phase in enumerate(TRIAL_PHASES, 1)}
 
 
 def build() -> dashboard.Dashboard:
@@ -130,7 +125,7 @@ def _front_size() -> stat.Panel:
 def _volume_now() -> stat.Panel:
     query = now(once("primo_study_hypervolume", OURS), "hypervolume")
     about = "Volume between front and reference point, in the objectives' units."
-    return number("Hypervolume", about, units.Short, query)
+    return number("Hypervolume now", about, units.Short, query)
 
 
 def _energy_of_all() -> stat.Panel:
@@ -224,7 +219,7 @@ def _budget() -> timeseries.Panel:
 def _by_phase() -> timeseries.Panel:
     query = over_time(once("primo_study_trials", OURS, "phase"), "{{phase}}")
     about = "Paused: observed below full fidelity, and may go on."
-    return stacked(lines("Trials by phase", about, units.Short, query))
+    return phases_of_trials("Trials by phase", about, query)
 
 
 def _rungs() -> barchart.Panel:
@@ -252,10 +247,10 @@ def _timeline() -> statetimeline.Panel:
     """The phase of a trial is a label: a number for each gives one line a trial."""
     phases = " or ".join(
         f"""{once("primo_trial_phase", f'{TRIALS}, phase="{phase}"', "trial")} * {code}"""
-        for phase, (code, _) in PHASES.items()
+        for phase, code in CODES.items()
     )
     about = "What each trial did when. Not of trials without series of their own (metrics.trials)."
-    mappings = words({code: (phase, color) for phase, (code, color) in PHASES.items()})
+    mappings = words({CODES[phase]: (phase, color) for phase, color in TRIAL_PHASES.items()})
     queries = [over_time(phases, "{{trial}}")]
     return (
         described(statetimeline.Panel(), "Trials", about, units.NoUnit, queries, (FULL, 10))

@@ -103,6 +103,8 @@ def test_all_ask_the_data_source_that_is_chosen(name: str) -> None:
 
 @by_name
 def test_panels_say_what_they_show_and_in_which_unit(name: str) -> None:
+    titles = [panel["title"] for panel in panels(name)]
+    assert len(set(titles)) == len(titles)
     for panel in panels(name):
         assert panel["title"]
         assert panel["description"].endswith("."), panel["title"]
