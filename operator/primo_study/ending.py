@@ -133,11 +133,26 @@ def _spent(study: Study, now: float) -> Ending | None:
         spent = f"{study.next_number} trials of {budget.trials}"
     if spent is None:
         return None
-    return Ending(StudyPhase.COMPLETED, "BudgetExhausted", f"used up: {spent}", _terminate(study))
+    message = f"used up: {spent}{_empty_handed(study)}"
+    return Ending(StudyPhase.COMPLETED, "BudgetExhausted", message, _terminate(study))
 
 
 def _nothing_left(study: Study) -> Ending | None:
     if study.asked_in_vain and study.settled:
-        message = "every configuration of the search space has been tried"
+        message = f"every configuration of the search space has been tried{_empty_handed(study)}"
         return Ending(StudyPhase.COMPLETED, "SpaceExhausted", message)
     return None
+
+
+def _empty_handed(study: Study) -> str:
+    """Why there is no front: short runs may use a budget up before one has gone all the way."""
+    results = any(trial.phase is TrialPhase.COMPLETED for trial in study.trials)
+    if study.unfinished or results:
+        return ""
+    observed = [seen.fidelity for t in study.trials for seen in t.observations if seen.fidelity]
+    if not observed:
+        return "; there is no result: no trial was observed"
+    return (
+        f"; there is no result: no trial was observed at full fidelity, {study.full_fidelity:g},"
+        f" the furthest at {max(observed):g}"
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from primo_operator.memory import Memory, fingerprint
 from primo_study.ending import ending
-from primo_study.phases import Reason, TrialPhase
+from primo_study.phases import Reason, StudyPhase, TrialPhase
 from primo_study.plan import (
     START_DEADLINE_S,
     Action,
@@ -402,6 +402,48 @@ INFEASIBLE = replace(DONE, observations=(replace(seen(), feasible=False),))
 def test_how_a_study_ends(found: Study, reason: str | None) -> None:
     end = ending(found, NOW)
     assert (end.reason if end else None) == reason
+
+
+PAUSED = trial(1, PHASE.PAUSED, ended(), observations=(seen(3.0),))
+FAILED = trial(2, PHASE.FAILED, ended(reason="Failed"))
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        pytest.param(
+            study(PAUSED, FAILED, spec=spec(budget={"trials": 2}), asked_in_vain=True),
+            "used up: 3 trials of 2; there is no result: no trial was observed at full fidelity, 9,"
+            " the furthest at 3",
+            id="short runs alone",
+        ),
+        pytest.param(
+            study(FAILED, spec=spec(budget={"trials": 1}, fidelity=None)),
+            "used up: 3 trials of 1; there is no result: no trial was observed",
+            id="failures alone",
+        ),
+        pytest.param(
+            study(PAUSED, asked_in_vain=True),
+            "every configuration of the search space has been tried; there is no result: no trial"
+            " was observed at full fidelity, 9, the furthest at 3",
+            id="an exhausted space",
+        ),
+        pytest.param(
+            study(PAUSED, DONE, spec=spec(budget={"trials": 2}), asked_in_vain=True),
+            "used up: 2 trials of 2",
+            id="there is one",
+        ),
+        pytest.param(
+            study(PAUSED, trial(3, PHASE.RUNNING), spec=spec(budget={"fullEvaluations": 0.1})),
+            "used up: 0.222222 full evaluations of 0.1",
+            id="there may be one yet",
+        ),
+    ],
+)
+def test_a_study_that_ends_without_a_front_says_why(found: Study, message: str) -> None:
+    end = ending(found, NOW)
+    assert end
+    assert (end.phase, end.message) == (StudyPhase.COMPLETED, message)
 
 
 def test_an_ended_study_stays_so_until_its_spec_is_edited() -> None:
