@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,21 @@ def written(folder: Path) -> Path:
     return given
 
 
+def announced(running: "subprocess.Popen[str]") -> str:
+    """The URL that it prints."""
+    assert running.stdout
+    said = []
+    for line in running.stdout:
+        said.append(line)
+        if line.startswith("Prometheus: "):
+            return line.partition(": ")[2].strip()
+    raise AssertionError("".join(said))
+
+
 def test_a_query_is_an_objective_on_a_laptop_too(tmp_path: Path) -> None:
     given = written(tmp_path)
     running = primo(tmp_path, "run", "-f", str(given), "--prometheus")
-    assert running.stdout
-    line = next(line for line in running.stdout if line.startswith("Prometheus: "))
-    url = line.partition(": ")[2].strip()
+    url = announced(running)
     assert url.startswith("http://127.0.0.1:")
 
     def value(query: str) -> dict[str, Any] | None:
@@ -74,8 +84,7 @@ def test_a_query_is_an_objective_on_a_laptop_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_it_ends_with_the_session_however_that_ends(tmp_path: Path, number: signal.Signals) -> None:
     running = primo(tmp_path, "up", "--prometheus")
-    assert running.stdout
-    assert next(line for line in running.stdout if line.startswith("Prometheus: "))
+    announced(running)
 
     def left() -> list[str]:
         return [line for line in processes(tmp_path / "state") if "storage.tsdb.path" in line]
