@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What benchmarks read; it is not part of the repository.
 DATA ?= ../shared/data
+KILLS ?= 50
+SEED ?= 0
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test helm prometheus grafana lint format crds chart dashboards package audit benchmark clean
+.PHONY: help demo test kills golden helm prometheus grafana lint format crds chart dashboards package audit benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -23,6 +25,12 @@ demo: $(VENV)/installed  ## set up and run the example study on a local cluster
 test: $(VENV)/installed helm  ## set up and run all tests
 	-@$(MAKE) --no-print-directory prometheus
 	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal
+
+kills: $(VENV)/installed  ## kill -9 of everything in a real study, KILLS=50 times; SEED=draws other moments
+	PRIMO_KILLS=$(KILLS) PRIMO_KILLS_SEED=$(SEED) $(BIN)/pytest -q -s tests/kills
+
+golden: $(VENV)/installed  ## keep objects of this version for later ones to read, once for each release
+	PYTHONPATH=tests $(BIN)/python tests/support/golden.py
 
 helm: $(VENV)/installed
 	$(BIN)/python tests/support/helm.py
