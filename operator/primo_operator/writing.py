@@ -22,9 +22,11 @@ from primo_operator.observe import observe, trial_objects
 from primo_operator.ports import Clock
 from primo_operator.settings import Settings
 from primo_study import record
+from primo_study.objects import StudyStatus, TrialStatus
 from primo_study.record import MAX_MESSAGE
 from primo_study.status import summarise
 from primo_study.study import Study, TrialRecord, Waiting
+from primo_study.unknown import with_unknown
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,8 @@ class Writer:
     async def _trial_status(self, obj: Object | None, status: Object) -> bool:
         if obj is None:
             return True
-        patch = merge_patch(obj.get("status") or {}, status)
+        before = obj.get("status") or {}
+        patch = merge_patch(before, with_unknown(TrialStatus, before, status))
         if not patch:
             return False
         metadata = obj["metadata"]
@@ -102,7 +105,7 @@ class Writer:
             return None
         before = family.study.get("status") or {}
         after = summarise(study, self.clock.now(), self.stamp(), names.selector(study.name))
-        patch = merge_patch(before, after)
+        patch = merge_patch(before, with_unknown(StudyStatus, before, after))
         if not patch:
             return None
         early = memory.status_at + self.settings.status_interval_s - self.clock.monotonic()

@@ -73,6 +73,41 @@ def test_a_killed_operator_loses_nothing_and_repeats_nothing(
     assert found["status"]["trials"]["completed"] == 8
 
 
+def test_runs_under_way_survive_an_upgrade_of_the_operator(
+    kube: Kube, operator: Operator, local_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    given = study("upgraded", budget={"trials": 4})
+    (container,) = given["spec"]["trialTemplate"]["spec"]["template"]["spec"]["containers"]
+    container["env"] = [{"name": "GATE", "value": str(gate)}]
+    kube.apply(given, "default")
+
+    def running() -> int:
+        statuses = [t.get("status") or {} for t in kube.trials("upgraded", "default")]
+        return sum(status.get("phase") == "Running" for status in statuses)
+
+    eventually(lambda: running() == 2, "two trials run")
+    before = {job["metadata"]["uid"] for job in jobs(local_cluster, "upgraded")}
+    operator.stop()
+    sidecar = "primo-sidecar:99.0.0"
+    log = tmp_path / "next.log"
+    upgraded = Operator(local_cluster.kubeconfig, log, PRIMO_SIDECAR_IMAGE=sidecar)
+    try:
+        gate.touch()
+        found = ended(kube, "upgraded")
+    finally:
+        upgraded.stop()
+    assert found["status"]["trials"]["completed"] == 4
+    trials = kube.trials("upgraded", "default")
+    assert [len(trial["status"]["runs"]) for trial in trials] == [1] * 4
+    images = {
+        job["metadata"]["uid"]: job["spec"]["template"]["spec"]["initContainers"][0]["image"]
+        for job in jobs(local_cluster, "upgraded")
+    }
+    assert {uid for uid, image in images.items() if image != sidecar} == before
+    assert len(images) == 4
+
+
 @pytest.mark.parametrize(
     ("mode", "reason", "words"),
     [
