@@ -39,6 +39,8 @@ async def _serve(given: argparse.Namespace) -> int:
     # An Event would do to stop kopf, but its waiter outlives a SIGTERM, and kopf waits for it.
     ending: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     await kopf.operator(
+        # kopf would ask for the user's name, and the user of a container need not have one.
+        identity="primo-operator",  # type: ignore[arg-type]  # kopf.Identity is not exported
         registry=registry(settings, given.context, candidacy(settings, namespaces), ending),
         namespaces=namespaces,
         clusterwide=given.all_namespaces,

@@ -43,6 +43,16 @@ RARE = {
 }
 
 
+NAMELESS = """
+import pwd
+
+def getpwuid(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+pwd.getpwuid = getpwuid
+"""
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -109,10 +119,14 @@ def installed(
             "KUBECONFIG": str(authorizer.kubeconfig),
             "PRIMO_SIDECAR_METRICS_ADDRESS": "127.0.0.1",
         }
+        # The user of a container has a number, and most often no name.
+        (tmp_path / "sitecustomize.py").write_text(NAMELESS)
+        users = {"LOGNAME", "USER", "LNAME", "USERNAME"}
+        host = {name: value for name, value in os.environ.items() if name not in users}
         log = stack.enter_context((tmp_path / "operator.log").open("wb"))
         process = subprocess.Popen(
             [sys.executable, "-m", "primo_operator", *arguments],
-            env={**os.environ, **environment},
+            env={**host, **environment, "PYTHONPATH": str(tmp_path)},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
