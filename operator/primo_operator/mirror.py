@@ -102,6 +102,15 @@ class Mirror:
             _absorb_child(family, kind, obj, deleted)
         return key
 
+    def found(self, kind: Kind, obj: Object) -> None:
+        """Take in an object that was asked for by name, even if it was seen to go.
+
+        A watch by label calls an object deleted that has lost its label.
+        """
+        if key := _key(kind, obj):
+            self.family(key).gone.discard(obj["metadata"]["uid"])
+            self.absorb(kind, obj)
+
     def replace(self, key: Key, kind: Kind, listing: Listing) -> None:
         """Take in a list of all there is of a kind: what it lacks, and is not newer, is gone."""
         family = self.family(key)

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from primo_operator import manifests, names
-from primo_operator.cluster import AlreadyExistsError, NotFoundError, RefusedError
+from primo_operator.cluster import AlreadyExistsError, NotFoundError, Object, RefusedError
 from primo_operator.memory import Refusal
 from primo_operator.mirror import Key, Kind
 from primo_operator.writing import Writer
@@ -142,12 +142,22 @@ class Runs:
         if job is None:
             self.writer.memories[key].jobs[trial.run.job] = JobState.GONE
         else:
-            self.writer.mirror.absorb(Kind.JOB, job)
             obj = self.writer.trial_object(key, trial)
             owners = {o["uid"] for o in job["metadata"].get("ownerReferences") or ()}
             if obj and obj["metadata"]["uid"] not in owners:
                 self._name_taken(key, trial)
+            else:
+                await self._see(study, job)
         return True
+
+    async def _see(self, study: Study, job: Object) -> None:
+        """Take in a Job of ours; lists and watches do not show one whose labels were taken off."""
+        if names.STUDY_LABEL not in (job["metadata"].get("labels") or {}):
+            labels = {"metadata": {"labels": job["spec"]["template"]["metadata"]["labels"]}}
+            job = await self.writer.cluster.patch_job(
+                study.namespace, job["metadata"]["name"], labels
+            )
+        self.writer.mirror.found(Kind.JOB, job)
 
     async def suspend(self, key: Key, study: Study, trial: TrialRecord) -> bool:
         """Take back a run before its pod starts.

@@ -40,6 +40,14 @@ def test_what_was_deleted_does_not_come_back() -> None:
     assert list(mirror.family(KEY).jobs) == []
 
 
+def test_what_was_asked_for_by_name_is_there_though_it_was_seen_to_go() -> None:
+    """A watch by label calls an object deleted that has lost its label."""
+    mirror = Mirror()
+    mirror.absorb(Kind.JOB, obj(3), deleted=True)
+    mirror.found(Kind.JOB, obj(4))
+    assert [j["metadata"]["uid"] for j in mirror.family(KEY).jobs] == ["u"]
+
+
 def test_a_departed_pod_keeps_its_last_state() -> None:
     mirror = Mirror()
     mirror.absorb(Kind.POD, obj(1, phase="Running"))
