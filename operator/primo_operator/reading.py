@@ -9,6 +9,7 @@ from primo_study.phases import TrialPhase
 from primo_study.study import Reported, Run, Seen, TrialRecord
 
 MAX_RETRY_WORD = 63
+OBSERVED = (TrialPhase.PAUSED, TrialPhase.COMPLETED)
 
 
 def read_trial(obj: Object, study_uid: str) -> TrialRecord:
@@ -23,6 +24,8 @@ def read_trial(obj: Object, study_uid: str) -> TrialRecord:
     first = Run(names.job(stem, 0, 0), rung=0, attempt=0, fidelity=given.get("fidelity"))
     runs = tuple(_run(run) for run in status.get("runs") or ()) or (first,)
     phase = TrialPhase(status.get("phase") or TrialPhase.QUEUED)
+    if phase in OBSERVED and not status.get("observations"):
+        phase = TrialPhase.FAILED  # we never write that: somebody else has
     return TrialRecord(
         number=given["number"],
         name=obj["metadata"]["name"],

@@ -11,9 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from primo_operator import manifests
-from primo_operator.cluster import AlreadyExistsError, Cluster, ConflictError, RefusedError
+from primo_operator.cluster import (
+    AlreadyExistsError,
+    Cluster,
+    ClusterError,
+    ConflictError,
+    RefusedError,
+)
 from primo_operator.memory import Memory, fingerprint
-from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.mirror import Key, Kind, Mirror, version
 from primo_operator.notices import one_line
 from primo_operator.observe import podless_at, prune
 from primo_operator.ports import Answer, Clock, Metrics, Suggester
@@ -168,7 +174,14 @@ class Reconciler:
         else:
             self.mirror.absorb(Kind.STUDY, study)
             place = (key.namespace, key.name)
-            self.mirror.replace(key, Kind.TRIAL, await self.cluster.list_trials(*place))
+            trials = await self.cluster.list_trials(*place)
+            if trials.version < version(study):
+                # Its status speaks of trials that such a list may lack (docs/decisions/0014).
+                raise ClusterError(
+                    f"the API server lists trials as of version {trials.version}, older than "
+                    f"study {key.name} of {version(study)}"
+                )
+            self.mirror.replace(key, Kind.TRIAL, trials)
             self.mirror.replace(key, Kind.JOB, await self.cluster.list_jobs(*place))
             self.mirror.replace(key, Kind.POD, await self.cluster.list_pods(*place))
         memory.synced_at = now

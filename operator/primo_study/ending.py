@@ -31,12 +31,8 @@ def ending(study: Study, now: float) -> Ending | None:
     """
     if study.spec is None:
         return Ending(StudyPhase.FAILED, "InvalidSpec", "; ".join(study.problems), terminate=True)
-    phase = study.status.get("phase")
-    if (
-        phase in (StudyPhase.COMPLETED, StudyPhase.FAILED)
-        and study.status.get("observedGeneration") == study.generation
-    ):
-        return _as_written(study, StudyPhase(phase))
+    if study.has_ended:
+        return _as_written(study, StudyPhase(study.status["phase"]))
     return (
         _refused(study)
         or _hopeless(study)
@@ -101,6 +97,8 @@ def _met(study: Study) -> Ending | None:
         return None
     for trial in study.trials:
         if trial.phase is not TrialPhase.COMPLETED or not trial.feasible:
+            continue
+        if not trial.measures(targets):
             continue
         values = trial.observations[-1].values
         if all(

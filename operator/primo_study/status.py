@@ -82,7 +82,7 @@ def _phase(study: Study, end: Ending | None) -> StudyPhase:
 
 
 def _wanted_phase(study: Study, end: Ending | None, before: StudyPhase) -> StudyPhase:
-    if end and not study.unfinished:
+    if end and (not study.unfinished or study.has_ended):
         return end.phase
     if study.spec and study.spec.suspend:
         return StudyPhase.SUSPENDED
@@ -130,7 +130,8 @@ def _results(study: Study) -> dict[str, Any]:
     """Front, hypervolume and best of the feasible trials observed at full fidelity."""
     if study.spec is None:
         return {}
-    full = [t for t in study.trials if t.phase is TrialPhase.COMPLETED]
+    objectives = [objective.name for objective in study.spec.objectives]
+    full = [t for t in study.trials if t.phase is TrialPhase.COMPLETED and t.measures(objectives)]
     completed = [trial for trial in full if trial.feasible]
     infeasible = len(full) - len(completed) if study.spec.constraints else None
     if not completed:

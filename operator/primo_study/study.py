@@ -4,14 +4,14 @@ A trial's record (its runs and observations) is what has been written to its obj
 beside it is what the cluster shows now and nobody has written down yet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from primo_optimizer import Observation, Trial
-from primo_study.phases import UNFINISHED, Reason, TrialPhase
+from primo_study.phases import UNFINISHED, Reason, StudyPhase, TrialPhase
 from primo_study.queries import Access, Measured
 from primo_study.spec import StudySpec
 from primo_study.warm_start import Source
@@ -217,6 +217,10 @@ class TrialRecord:
         """Its latest observation keeps the constraints, or there are none."""
         return not self.observations or self.observations[-1].feasible is not False
 
+    def measures(self, objectives: Collection[str]) -> bool:
+        """Its latest observation has all these; one that somebody else wrote may not."""
+        return bool(self.observations) and self.observations[-1].values.keys() >= set(objectives)
+
     @property
     def priors(self) -> Sequence[str]:
         """Objectives whose priors were known when it was suggested."""
@@ -340,6 +344,12 @@ class Study:
         """The lowest number a new trial may get: also those of deleted trials are used up."""
         known = max((trial.number + 1 for trial in self.trials), default=0)
         return max(known, self.used_numbers, self.status.get("nextTrial") or 0)
+
+    @property
+    def has_ended(self) -> bool:
+        """As written, of the spec as it is: whatever a view that lags shows of its trials."""
+        ended = self.status.get("phase") in (StudyPhase.COMPLETED, StudyPhase.FAILED)
+        return ended and self.status.get("observedGeneration") == self.generation
 
     @property
     def unfinished(self) -> int:

@@ -78,7 +78,7 @@ def suggest(
         InvalidSpecError: the algorithm has no such name, or not these settings.
     """
     check(problem)
-    trials = sorted(trials, key=lambda trial: trial.number)
+    trials = [_whole(problem, t) for t in sorted(trials, key=lambda trial: trial.number)]
     first = max((trial.number + 1 for trial in trials), default=0)
     first = max(first, next_number or 0)
     # As it was asked before a prior was added: an explanation can be checked at any time.
@@ -95,6 +95,13 @@ def suggest(
         if new_trials is None
         else _limited(History.of(problem, trials), suggestions, new_trials, first)
     )
+
+
+def _whole(problem: Problem, trial: Trial) -> Trial:
+    """Without observations that lack an objective: a record may have been written by hand."""
+    wanted = {objective.name for objective in problem.objectives}
+    seen = tuple(o for o in trial.observations if wanted <= o.values.keys())
+    return trial if len(seen) == len(trial.observations) else replace(trial, observations=seen)
 
 
 def _limited(

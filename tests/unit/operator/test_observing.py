@@ -61,3 +61,11 @@ def test_a_run_that_waits_for_prometheus_needs_no_pod() -> None:
     assert again.evidence.waiting
     assert again.evidence.waiting.reason == "NoSeries"
     assert found.access == access
+
+
+def test_a_trial_that_says_it_was_observed_and_holds_nothing_has_failed() -> None:
+    """Only somebody else can have written that."""
+    faked = [trial(0, TrialPhase.COMPLETED, ended(2)), trial(1, TrialPhase.PAUSED, ended())]
+    found = observe(family(study(), *faked).family(KEY), Memory())
+    assert found
+    assert [each.phase for each in found.trials] == [TrialPhase.FAILED, TrialPhase.FAILED]

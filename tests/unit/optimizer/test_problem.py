@@ -15,9 +15,11 @@ from primo_optimizer import (
     Goal,
     InvalidSpecError,
     Objective,
+    Observation,
     Problem,
     Scalarization,
     SearchSpace,
+    Trial,
     check,
     suggest,
 )
@@ -497,3 +499,11 @@ def test_any_spec_is_a_problem_that_works_or_is_refused_by_name(spec: dict[str, 
         assert problem.space.configuration(suggestion.parameters) == suggestion.parameters
         encoded = problem.space.encode(suggestion.parameters)
         assert ((encoded >= 0) & (encoded <= 1)).all()
+
+
+def test_an_observation_that_lacks_an_objective_is_none() -> None:
+    """A trial's record may have been written by hand; the next ask must not fail over it."""
+    problem = Problem.from_spec({**VALID, "priors": [], "algorithm": {"name": "moasha"}})
+    configuration = {"lr": 0.01, "layers": 2, "batch": 32, "activation": "relu"}
+    odd = Trial(0, configuration, (Observation(1.0, {"error": 0.1}),), fidelity=1.0)
+    assert [s.trial for s in suggest(problem, [odd], 1, 0)] == [1]

@@ -31,6 +31,15 @@ def test_the_front_has_the_trade_offs_and_best_the_ends() -> None:
     assert "infeasible" not in found
 
 
+def test_an_observation_that_lacks_an_objective_does_not_count() -> None:
+    """Only somebody else can have written that; it must not end the pass."""
+    faked = Seen(9.0, {"error": 0.01}, STAMP)
+    odd = trial(1, TrialPhase.COMPLETED, ended(2), observations=(faked,))
+    assert status(study(done(0, 0.1, 5), odd))["frontSize"] == 1
+    target = [{"name": n, "goal": "Minimize", "metric": n, "target": 9} for n in ("error", "cost")]
+    assert status(study(odd, spec=spec(objectives=target)))["phase"] != "Completed"
+
+
 def test_who_breaks_a_constraint_is_not_on_the_front_nor_best_and_is_counted() -> None:
     trials = (done(0, 0.1, 5, True), done(1, 0.01, 0.1, False), done(2, 0.2, 3, True))
     found = status(study(*trials, spec=LIMITED))

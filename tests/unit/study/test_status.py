@@ -102,3 +102,10 @@ def test_nothing_changes_by_the_mere_passing_of_time() -> None:
     for found in (study(DONE, open_run), study(DONE, open_run, spec=SUSPENDED)):
         first = status(found, CREATED + 10)
         assert status(replace(found, status=first), CREATED + 999) == first
+
+
+def test_a_study_that_has_ended_stays_so_whatever_a_late_view_shows_of_its_trials() -> None:
+    late = study(RUNNING, status={"phase": "Completed", "observedGeneration": 1})
+    assert status(late)["phase"] == "Completed"
+    edited = study(RUNNING, status={"phase": "Completed", "observedGeneration": 0})
+    assert status(edited)["phase"] == "InitialDesign"
