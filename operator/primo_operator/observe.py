@@ -8,7 +8,7 @@ from primo_operator.cluster import Object
 from primo_operator.gpus import gpus
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Family
-from primo_operator.pods import lingers, main_started, outcome, times, waiting
+from primo_operator.pods import VERDICTS, lingers, main_started, outcome, times, waiting
 from primo_operator.reading import read_trial
 from primo_optimizer import InvalidSpecError
 from primo_study.phases import Reason
@@ -312,11 +312,9 @@ def _ended_jobs(family: Family, trials: Iterable[TrialRecord]) -> tuple[EndedJob
 
 
 def _ended(job: Object) -> bool:
+    """It has, or ends by itself: the Job controller stops what pods there are."""
     conditions = (job.get("status") or {}).get("conditions") or ()
-    return any(
-        c["type"] in ("Complete", "Failed", "SuccessCriteriaMet") and c["status"] == "True"
-        for c in conditions
-    )
+    return any(c["type"] in VERDICTS and c["status"] == "True" for c in conditions)
 
 
 def _main_ended(family: Family, job: Object) -> bool:

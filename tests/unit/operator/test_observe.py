@@ -11,7 +11,7 @@ from primo_operator.observe import observe, prune
 from primo_study import record
 from primo_study.phases import TrialPhase
 from primo_study.study import Study
-from support.builders import ended, seen, spec_dict, trial
+from support.builders import condition, ended, seen, spec_dict, trial
 
 UID = "00000001-0000"
 STAMP = "2027-01-15T08:00:00Z"
@@ -106,3 +106,23 @@ def test_a_number_that_was_seen_stays_used_though_its_trial_is_gone() -> None:
     assert seen_by(found, memory).next_number == 5
     del found.objects[Kind.TRIAL]["uid-t-4"]
     assert seen_by(found, memory).next_number == 5
+
+
+@pytest.mark.parametrize(
+    ("conditions", "left"),
+    [
+        pytest.param([], True, id="its attempt was given up"),
+        pytest.param([condition("FailureTarget", "DeadlineExceeded")], False, id="it is failing"),
+        pytest.param([condition("Failed", "BackoffLimitExceeded")], False, id="it has failed"),
+    ],
+)
+def test_a_job_of_no_open_run_is_left_over_unless_it_ends_by_itself(
+    conditions: list[dict[str, Any]], left: bool
+) -> None:
+    """One that fails for its deadline has no pod any more and is Failed a moment later."""
+    found = family(done(0))
+    metadata = {"name": "j", "uid": "uid-j", "ownerReferences": [owner("uid-t-0")]}
+    found.objects[Kind.JOB] = {
+        "uid-j": {"metadata": metadata, "status": {"conditions": conditions}}
+    }
+    assert seen_by(found).leftovers == (("j",) if left else ())
