@@ -1,6 +1,6 @@
 """An API server to hold to the contract: the local one, or that of a kubeconfig.
 
-With PRIMO_CONTRACT_KUBECONFIG set, the same tests run against a real cluster.
+With PRIMO_TEST_KUBECONFIG set, the same tests run against a real cluster.
 """
 
 import itertools
@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.apiserver import ApiServer, Wire
+from support.apiserver import GIVEN, ApiServer, Wire
 from support.kube import until
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-GIVEN = os.environ.get("PRIMO_CONTRACT_KUBECONFIG", "")
 
 _numbers = itertools.count()
 
@@ -36,7 +35,7 @@ class Cluster:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if GIVEN:
-        yield Cluster(Path(GIVEN), is_local=False)
+        yield Cluster(GIVEN, is_local=False)
         return
     # What is kept is served like what is not; the other way is what integration tests have.
     with ApiServer(tmp_path_factory.mktemp("apiserver") / "state", keep=True) as server:
@@ -66,7 +65,7 @@ def wire(cluster: Cluster) -> Iterator[Wire]:
 
 
 def _established(wire: Wire, path: str) -> bool:
-    conditions = wire.found(path).get("status", {}).get("conditions", ())
+    conditions = wire.found(path).get("status", {}).get("conditions") or ()
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 

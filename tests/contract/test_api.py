@@ -510,8 +510,9 @@ def test_who_has_the_token_may_do_everything(wire: Wire) -> None:
     assert wire.make(REVIEWS, asked)["status"]["allowed"] is True
 
 
-def test_a_wrong_token_is_refused(wire: Wire) -> None:
-    reply = wire.raw("GET", "/api/v1/namespaces", {"Authorization": "Bearer wrong"})
+def test_a_wrong_token_is_refused(cluster: Any) -> None:
+    nobody = Wire(cluster.kubeconfig, as_nobody=True)
+    reply = nobody.raw("GET", "/api/v1/namespaces", {"Authorization": "Bearer wrong"})
     assert (reply.status, reply.json()["reason"]) == (401, "Unauthorized")
 
 

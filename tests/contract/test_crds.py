@@ -52,7 +52,7 @@ def _install(kube: Kube, kind: Kind) -> None:
 
 
 def _established(crd: Manifest) -> bool:
-    conditions = crd.get("status", {}).get("conditions", ())
+    conditions = crd.get("status", {}).get("conditions") or ()
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 

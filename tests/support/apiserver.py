@@ -1,6 +1,7 @@
 """An API server for contract tests, and what goes over the wire to it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import urllib3
 from support.kube import Kube, until
 
 Obj = dict[str, Any]
+
+# Of a real cluster to run tests against; they take it for their own.
+GIVEN = Path(path) if (path := os.environ.get("PRIMO_TEST_KUBECONFIG")) else None
 
 GROUP_VERSION = "contract.example.com/v1"
 # Paths, to be formatted with a namespace.

@@ -205,7 +205,7 @@ class Api:
     def _unknown_fields(
         self, resource: Resource, paths: Sequence[str], options: WriteOptions
     ) -> None:
-        texts = [f'unknown field "{path}"' for path in paths]
+        texts = [f'unknown field "{path}"' for path in sorted(paths)]
         if options.field_validation == "Warn":
             options.warnings.extend(texts)
         if options.field_validation != "Strict":

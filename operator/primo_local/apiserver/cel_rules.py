@@ -198,7 +198,8 @@ class RuleTree:
         for name, member in value.items():
             tree = self.properties.get(name, self.values)
             if tree:
-                here = f"{path}.{name}" if path else name
+                declared = name in self.properties
+                here = (f"{path}.{name}" if path else name) if declared else f"{path}[{name}]"
                 yield from tree._visit(member, old.get(name, _MISSING), here)
 
     def _old_item(self, item: Any, old: Any) -> Any:

@@ -75,6 +75,7 @@ class _Walker:
     definitions: Mapping[str, Json]
     causes: list[Cause] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
 
     def visit(self, schema: Json, value: Any, path: str) -> Any:
         while "$ref" in schema:
@@ -129,6 +130,8 @@ class _Walker:
             fits = False  # clients in Go could not read it
         if not fits:
             self.causes.append(type_invalid(path, value, kind))
+            if kind == "array" and isinstance(value, dict):
+                self.unknown += [_join(path, name) for name in value]
         return value, fits
 
     def _quantity(self, value: Any, path: str) -> tuple[Any, bool]:
@@ -167,7 +170,9 @@ class _Walker:
                     result[name] = self.visit(declared, member, _join(path, name))
             elif isinstance(others, dict):
                 if member is not None or others.get("nullable"):
-                    result[name] = self.visit(others, member, _join(path, name))
+                    here = _join(path, name)
+                    self.keys[here] = f"{path}[{name}]"
+                    result[name] = self.visit(others, member, here)
             elif keep or name in embedded:
                 result[name] = member
             else:
@@ -202,7 +207,8 @@ class _Walker:
                 identity = {key: each.get(key) for key in keys}
             text = json.dumps(identity, sort_keys=True)
             if text in seen:
-                self.causes.append(duplicate(f"{path}[{index}]", identity))
+                # Here alone, the key of a map is written in brackets.
+                self.causes.append(duplicate(f"{self.keys.get(path, path)}[{index}]", identity))
             seen.add(text)
 
     def _string(self, schema: Json, value: str, path: str) -> None:
