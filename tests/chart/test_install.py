@@ -1,10 +1,12 @@
-"""Real helm against the local API server: install, upgrade, uninstall, and what is left.
+"""Real helm against an API server: install, upgrade, uninstall, and what is left.
 
 The local server has none of the kinds below; definitions that take any fields stand in for them,
 so what is shown is what helm does with the chart, not that pods start. A change of a Deployment
 cannot be shown: helm sends a strategic merge patch, which no API server takes for a defined kind.
 For Helm 4's default, the server-side apply, the server has no answer; it is told to patch as Helm 3
 does.
+
+With PRIMO_TEST_KUBECONFIG set, the same tests run against a real cluster, and Helm 4 applies there.
 """
 
 import os
@@ -18,7 +20,7 @@ import yaml
 
 from primo_operator.crds import KINDS
 from primo_operator.selftest import study
-from support.apiserver import ApiServer, Wire
+from support.apiserver import GIVEN, ApiServer, Wire
 from support.chart import CHART, RELEASE, ROOT, Helm, Object, Values
 from support.kube import until
 from support.kubectl import kubectl
@@ -64,18 +66,23 @@ def _stand_in(group: str, kind: str, plural: str, scope: str) -> Object:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    if GIVEN:
+        if there := [name for name in OURS if not Wire(GIVEN).gone(f"{DEFINITIONS}/{name}")]:
+            pytest.skip(f"these tests delete the definitions, and {there[0]} may be in use")
+        yield GIVEN
+        return
     with ApiServer(tmp_path_factory.mktemp("helm") / "state") as server:
         wire = Wire(server.kubeconfig)
         for stand_in in STAND_INS:
             made = wire.make(DEFINITIONS, _stand_in(*stand_in))
             path = f"{DEFINITIONS}/{made['metadata']['name']}"
             until(lambda path=path: _established(wire.found(path)), f"{path} is served")
-        yield server
+        yield server.kubeconfig
 
 
 def _established(definition: Object) -> bool:
-    conditions = definition.get("status", {}).get("conditions", ())
+    conditions = definition.get("status", {}).get("conditions") or ()
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
@@ -84,7 +91,8 @@ class Release:
 
     def __init__(self, helm: Helm, kubeconfig: Path, home: Path) -> None:
         self._helm = helm
-        self._patching = [] if helm.program.name == "helm3" else ["--server-side=false"]
+        patches = helm.program.name == "helm4" and not GIVEN
+        self._patching = ["--server-side=false"] if patches else []
         self.namespace = f"install-{helm.program.name}"
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(home)}
 
@@ -100,18 +108,19 @@ class Release:
 
 
 @pytest.fixture
-def wire(server: ApiServer) -> Wire:
-    return Wire(server.kubeconfig)
+def wire(kubeconfig: Path) -> Wire:
+    return Wire(kubeconfig)
 
 
 @pytest.fixture
-def release(any_helm: Helm, server: ApiServer, wire: Wire, tmp_path: Path) -> Iterator[Release]:
-    release = Release(any_helm, server.kubeconfig, tmp_path)
+def release(any_helm: Helm, kubeconfig: Path, wire: Wire, tmp_path: Path) -> Iterator[Release]:
+    release = Release(any_helm, kubeconfig, tmp_path)
     yield release
     release("uninstall", check=False)
-    for name in OURS:
-        wire("DELETE", f"{DEFINITIONS}/{name}")
-        until(lambda name=name: wire.gone(f"{DEFINITIONS}/{name}"), f"{name} is gone")
+    namespace = f"/api/v1/namespaces/{release.namespace}"
+    for path in (*(f"{DEFINITIONS}/{name}" for name in OURS), namespace):
+        wire("DELETE", path)
+        until(lambda path=path: wire.gone(path), f"{path} is gone", 60)
 
 
 def paths(objects: list[Object], namespace: str) -> set[str]:
@@ -129,7 +138,12 @@ def paths(objects: list[Object], namespace: str) -> set[str]:
 
 
 def versions(wire: Wire, objects: set[str]) -> dict[str, Any]:
-    return {path: wire.found(path)["metadata"]["resourceVersion"] for path in objects}
+    """By path; where controllers write a status, of the rest."""
+    found = {path: wire.found(path) for path in objects}
+    return {
+        path: each["metadata"]["generation" if "status" in each else "resourceVersion"]
+        for path, each in found.items()
+    }
 
 
 def test_install_upgrade_uninstall(release: Release, any_helm: Helm, wire: Wire) -> None:
@@ -183,10 +197,10 @@ def test_definitions_survive_and_are_taken_over_by_the_next_install(
 
 
 def test_definitions_that_were_applied_by_hand_are_taken_over_when_told(
-    release: Release, server: ApiServer
+    release: Release, kubeconfig: Path
 ) -> None:
     crds = [str(ROOT / "crds" / f"{kind.plural}.yaml") for kind in KINDS]
-    kubectl(server.kubeconfig, "apply", *(f"--filename={path}" for path in crds))
+    kubectl(kubeconfig, "apply", *(f"--filename={path}" for path in crds))
     with pytest.raises(subprocess.CalledProcessError) as refused:
         release("install", {})
     assert "invalid ownership metadata" in refused.value.stderr
@@ -203,15 +217,15 @@ def test_definitions_go_with_the_release_where_they_are_not_kept(
 
 
 def test_the_plain_manifests_are_taken_by_kubectl(
-    one_helm: Helm, server: ApiServer, wire: Wire, tmp_path: Path
+    one_helm: Helm, kubeconfig: Path, wire: Wire, tmp_path: Path
 ) -> None:
     """As `make package` writes them: the self-test is Helm's and left out."""
     name = yaml.safe_load((ROOT / "helm" / "namespace.yaml").read_text())["metadata"]["name"]
     manifests = tmp_path / "install.yaml"
     rendered = one_helm("template", RELEASE, str(CHART), "--namespace", name, "--no-hooks")
     manifests.write_text((ROOT / "helm" / "namespace.yaml").read_text() + rendered)
-    said = kubectl(server.kubeconfig, "apply", "-f", str(manifests)).splitlines()
+    said = kubectl(kubeconfig, "apply", "-f", str(manifests)).splitlines()
     assert all(line.endswith(" created") for line in said), said
     assert wire.names(f"/apis/apps/v1/namespaces/{name}/deployments") == [RELEASE]
     assert not any("self-test" in line for line in said)
-    kubectl(server.kubeconfig, "delete", "--ignore-not-found", "-f", str(manifests))
+    kubectl(kubeconfig, "delete", "--ignore-not-found", "-f", str(manifests))
