@@ -10,16 +10,24 @@ from typing import Any
 import pytest
 
 from primo_cli.kube import Kube
+from primo_cli.prometheus import Targets
 from primo_local.cluster import LocalCluster
 from support.cluster import Operator, eventually, study
-from support.dashboards import targets
+from support.dashboards import answer, targets
 from support.prometheus import Exporter, Prometheus, free_port, needs_prometheus
-from support.scraping import Sidecars, answer, scraping_studies
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, needs_prometheus]
 
-# dcgm-exporter is scraped both ways that there are.
-CONFIG = """\
+# Operator and sidecars as `primo run --prometheus` has them, but often; dcgm-exporter both ways
+# that there are.
+CONFIG = """
+global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}
+scrape_configs:
+- job_name: primo-operator
+  honor_labels: true
+  static_configs: [{{targets: ['127.0.0.1:{operator}']}}]
+- job_name: primo-trials
+  file_sd_configs: [{{files: ['{trials}'], refresh_interval: 1s}}]
 - job_name: dcgm-exporter
   static_configs:
   - targets: ['127.0.0.1:{even}']
@@ -40,7 +48,7 @@ STUDY = {
     "parallelism": 2,
 }
 VALUES = {
-    "job": "primo-operator-metrics",
+    "job": "primo-operator",
     "namespace": "default",
     "study": "shown",
     "objective_x": "cost",
@@ -54,19 +62,21 @@ VALUES = {
 class Gpus:
     """Made up for the trials that run, in the shape of dcgm-exporter."""
 
-    def __init__(self, sidecars: Sidecars) -> None:
-        self._sidecars, self._begin = sidecars, time.monotonic()
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self.pods: list[dict[str, Any]] = []
 
     def text(self, odd: bool) -> str:
         """Of the trials with odd numbers, or of the others."""
         age_s = time.monotonic() - self._begin
         lines = []
-        for gpu, (pod, trial) in enumerate(self._sidecars.running.items()):
+        for gpu, pod in enumerate(self.pods):
             labels = (
                 f'{{gpu="{gpu}",UUID="GPU-{gpu}",device="nvidia{gpu}",modelName="synthetic",'
-                f'Hostname="node",pod="{pod}",namespace="default",container="train"}}'
+                f'Hostname="node",pod="{pod["metadata"]["name"]}",namespace="default",'
+                'container="train"}'
             )
-            if int(trial) % 2 == odd:
+            if int(pod["metadata"]["labels"]["primo.dev/trial"]) % 2 == odd:
                 lines += [
                     f"DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{labels} {5e9 + age_s * 2e5:.0f}",
                     f"DCGM_FI_DEV_POWER_USAGE{labels} 200",
@@ -97,11 +107,10 @@ def test_every_query_of_every_dashboard_has_results(
     port, since = free_port(), time.time()  # noqa: TID251
     monkeypatch.setenv("PRIMO_OPERATOR_METRICS_ADDRESS", "127.0.0.1")
     monkeypatch.setenv("PRIMO_OPERATOR_METRICS_PORT", str(port))
-    sidecars = Sidecars(local_cluster.kubeconfig, "shown", tmp_path / "sidecars.json")
-    gpus = Gpus(sidecars)
+    trials, gpus = Targets(tmp_path / "trials.json"), Gpus()
     even, odd = Exporter(lambda: gpus.text(odd=False)), Exporter(lambda: gpus.text(odd=True))
-    config = scraping_studies("250ms", port, sidecars.file) + CONFIG.format(
-        even=even.port, odd=odd.port
+    config = CONFIG.format(
+        operator=port, trials=tmp_path / "trials.json", even=even.port, odd=odd.port
     )
     server = Prometheus(tmp_path, config)
     operator = Operator(local_cluster.kubeconfig, tmp_path / "operator.log")
@@ -113,7 +122,9 @@ def test_every_query_of_every_dashboard_has_results(
         kube.apply(shown(seen), "default")
 
         def over() -> bool:
-            sidecars.look()
+            trials.refresh(kube)
+            pods = kube.pods("primo.dev/study=shown")
+            gpus.pods = [pod for pod in pods if pod["status"].get("phase") == "Running"]
             for series in server.query("primo_report_step"):
                 (seen / f"{series['metric']['trial']}-{series['value'][1]}").touch()
             ended = 'primo_study_phase{study="shown",phase="Completed"} == 1'
@@ -122,7 +133,9 @@ def test_every_query_of_every_dashboard_has_results(
         eventually(over, "the study ends, and Prometheus knows", 240.0)
         whole = f"{math.ceil(time.time() - since) + 1}s"  # noqa: TID251
         values = {**VALUES, "__range": whole}
-        found = {target: answer(server, target, values, since, step_s=1.0) for target in targets()}
+        found = {
+            target: answer(server.url, target, values, since, step_s=1.0) for target in targets()
+        }
         assert [str(target) for target, series in found.items() if not numbers(series)] == []
         assert [str(t) for t, series in found.items() if not all(map(t.names, series))] == []
         by_panel = {(t.dashboard, t.panel): series for t, series in found.items()}

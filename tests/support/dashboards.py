@@ -2,12 +2,14 @@
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from support.chart import CHART
+from support.prometheus import asked
 
 FOLDER = CHART / "files" / "dashboards"
 NAMES = ("studies", "study", "operator")
@@ -79,3 +81,13 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 def used(text: str) -> set[str]:
     """The variables in it."""
     return {match[1] or match[2] for match in VARIABLE.finditer(text)}
+
+
+def answer(
+    url: str, target: Target, values: Mapping[str, str], since: float, step_s: float
+) -> list[Any]:
+    """What a Prometheus tells Grafana: now, or since then."""
+    expr, now = filled(target.expr, values), time.time()  # noqa: TID251
+    if target.instant:
+        return asked(url, "query", query=expr, time=now)
+    return asked(url, "query_range", query=expr, start=since, end=now, step=step_s)

@@ -85,6 +85,18 @@ def scraping(port: int, **labels: str) -> str:
     return CONFIG.format(port=port, labels=json.dumps(labels))
 
 
+def asked(url: str, endpoint: str, **given: str | float) -> list[Any]:
+    """The series that a server's `query` or `query_range` finds."""
+    form = urllib.parse.urlencode(given).encode()
+    try:
+        with urllib.request.urlopen(f"{url}/api/v1/{endpoint}", form, timeout=10) as answer:
+            result: list[Any] = json.load(answer)["data"]["result"]
+    except urllib.error.HTTPError as error:
+        error.add_note(error.read().decode())
+        raise
+    return result
+
+
 class Prometheus:
     """One server, which may be stopped and started again with what it knows."""
 
@@ -118,10 +130,7 @@ class Prometheus:
 
     def query(self, query: str) -> list[Any]:
         """The series of an instant query."""
-        return ask(self.url, "query", query=query)
-
-    def query_range(self, query: str, start: float, end: float, step: float) -> list[Any]:
-        return ask(self.url, "query_range", query=query, start=start, end=end, step=step)
+        return asked(self.url, "query", query=query)
 
     def _ready(self) -> bool:
         assert self._process
