@@ -9,7 +9,7 @@ SEED ?= 0
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test kills golden helm prometheus grafana lint format crds chart dashboards package audit benchmark clean
+.PHONY: help demo test simulate kills golden helm prometheus grafana lint format crds chart dashboards package audit benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -31,6 +31,9 @@ kills: $(VENV)/installed  ## kill -9 of everything in a real study, KILLS=50 tim
 
 golden: $(VENV)/installed  ## keep objects of this version for later ones to read, once for each release
 	PYTHONPATH=tests $(BIN)/python tests/support/golden.py
+
+simulate: $(VENV)/installed  ## the operator in a simulated cluster: SEEDS=how many, FROM=the first
+	PYTHONPATH=tests $(BIN)/python -m support.simulation --seeds $(or $(SEEDS),1000) --from $(or $(FROM),0)
 
 helm: $(VENV)/installed
 	$(BIN)/python tests/support/helm.py

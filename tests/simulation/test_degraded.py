@@ -7,9 +7,9 @@ import pytest
 from primo_operator.mirror import Kind
 from primo_operator.ports import Answer
 from primo_study.study import Study, Trouble
-from support.scenario import STUDY, Scenario
-from support.simulated_api import ScriptedSuggester
-from support.simulation import World
+from support.simulation.cluster import ScriptedSuggester
+from support.simulation.scenario import STUDY, Scenario
+from support.simulation.world import World
 
 TROUBLE = Trouble("OptimizerTimedOut", "no suggestion within 120 s")
 SCENARIO = Scenario(trials=4, parallelism=1, rungs=2)
@@ -31,8 +31,8 @@ class Sick(ScriptedSuggester):
 
 
 def ran(failures: int) -> tuple[World, Sick]:
-    world, sick = World(SCENARIO, 0), Sick(failures)
-    world.reconciler.suggester = sick
+    sick = Sick(failures)
+    world = World(SCENARIO, 0, suggester=sick)
     world.run()
     return world, sick
 

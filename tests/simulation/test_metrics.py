@@ -1,8 +1,8 @@
 """Prometheus away, slow or empty: no value is lost, none is made up, no study is stuck."""
 
 from primo_operator.mirror import Kind
-from support.scenario import STUDY, Scenario
-from support.simulation import World
+from support.simulation.scenario import STUDY, Scenario
+from support.simulation.world import World
 
 
 def runs_of(world: World) -> list[dict]:
@@ -28,7 +28,7 @@ def test_a_server_that_is_down_at_a_runs_end_and_back_a_minute_later() -> None:
     smooth = World(given)
     smooth.run()
     world = World(given)
-    world.prometheus_away = True
+    world.prometheus.away = True
     while not any(run.get("reported") for run in runs_of(world)):
         world.advance(0.1)
     world.advance(60.0)
@@ -37,18 +37,20 @@ def test_a_server_that_is_down_at_a_runs_end_and_back_a_minute_later() -> None:
     study = world.api.objects[Kind.STUDY][STUDY]["status"]
     (said,) = [c for c in study["conditions"] if c["type"] == "MetricsAvailable"]
     assert (said["status"], said["reason"]) == ("False", "PrometheusUnreachable")
-    failed = len(world.asked)
+    failed = len(world.prometheus.asked)
     assert failed >= 2, "with pauses"
 
-    world.prometheus_away = False
+    world.prometheus.away = False
     back_at = world.now
     world.run()
     assert world.result() == smooth.result()
     (run,) = runs_of(world)
     assert (run["attempt"], run["reason"]) == (0, "Completed")
-    assert len(world.asked) == failed + 1
-    assert {(q.query, q.time) for q in world.asked} == {("trial=0", world.asked[0].time)}
-    assert world.asked[0].time < back_at - 59.0
+    assert len(world.prometheus.asked) == failed + 1
+    assert {(q.query, q.time) for q in world.prometheus.asked} == {
+        ("trial=0", world.prometheus.asked[0].time)
+    }
+    assert world.prometheus.asked[0].time < back_at - 59.0
 
 
 def test_a_server_that_stays_away_fails_trials_and_ends_the_study() -> None:

@@ -8,11 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from primo_operator import names
 from primo_operator.mirror import Kind
-from support.scenario import STUDY, Scenario
-from support.simulation import World
+from support.simulation.scenario import STUDY, Scenario
+from support.simulation.world import World
 
-# After a limit was lowered, what was granted before may still come for so long.
-LAG_S = 10.0
 PICK = st.integers(0, 99)
 
 
@@ -42,45 +40,42 @@ class Steering(RuleBasedStateMachine):
 
     @rule(parallelism=st.integers(1, 5))
     def parallelism(self, parallelism: int) -> None:
-        self.world.edit_study({"parallelism": parallelism})
-        if parallelism < self.world.scenario.parallelism:
-            self.world.advance(LAG_S)
-        self.world.scenario = replace(self.world.scenario, parallelism=parallelism)
+        self.world.user.edit_study({"parallelism": parallelism})
 
     @rule(more=st.integers(1, 3))
     @precondition(lambda self: self.world.scenario.trials < 15)
     def raise_budget(self, more: int) -> None:
         trials = self.world.scenario.trials + more
         self.world.scenario = replace(self.world.scenario, trials=trials)
-        self.world.edit_study({"budget": {"trials": trials}})
+        self.world.user.edit_study({"budget": {"trials": trials}})
 
     @rule()
     def suspend(self) -> None:
-        self.world.edit_study({"suspend": True})
+        self.world.user.edit_study({"suspend": True})
 
     @rule()
     def go_on(self) -> None:
-        self.world.edit_study({"suspend": False})
+        self.world.user.edit_study({"suspend": False})
 
     @rule(image=st.sampled_from(["i", "j"]))
     @precondition(lambda self: self.world.spec.get("suspend"))
     def edit_template(self, image: str) -> None:
         container = {"name": "train", "image": image, "command": ["c"]}
         template = {"spec": {"template": {"spec": {"containers": [container]}}}}
-        self.world.edit_study({"trialTemplate": template, "suspend": False})
+        self.world.user.edit_study({"trialTemplate": template, "suspend": False})
 
     @rule(jobs=st.sampled_from(["All", "Failed", "None"]))
     def retention(self, jobs: str) -> None:
-        self.world.edit_study({"retention": {"jobs": jobs}})
+        self.world.user.edit_study({"retention": {"jobs": jobs}})
         self.world.scenario = replace(self.world.scenario, retention=jobs)
 
     @rule(terminate=st.booleans())
     def on_complete(self, terminate: bool) -> None:
-        self.world.edit_study({"onComplete": "Terminate" if terminate else "Drain"})
+        self.world.user.edit_study({"onComplete": "Terminate" if terminate else "Drain"})
 
     @rule(pick=PICK)
     def delete_trial(self, pick: int) -> None:
-        if known := self.world.counted_trials():
+        if known := self.world.user.counted_trials():
             self.world.api.delete(Kind.TRIAL, known[pick % len(known)])
 
     @rule(pick=PICK)
@@ -93,21 +88,21 @@ class Steering(RuleBasedStateMachine):
         if known := list(self.world.api.objects[Kind.TRIAL]):
             self.words += 1
             key = names.STOP_ANNOTATION if stop else names.RETRY_ANNOTATION
-            self.world.annotate(known[pick % len(known)], key, f"word {self.words}")
+            self.world.user.annotate(known[pick % len(known)], key, f"word {self.words}")
 
     @rule(pick=PICK)
     def no_longer_stop(self, pick: int) -> None:
         if known := list(self.world.api.objects[Kind.TRIAL]):
-            self.world.annotate(known[pick % len(known)], names.STOP_ANNOTATION, None)
+            self.world.user.annotate(known[pick % len(known)], names.STOP_ANNOTATION, None)
 
     @rule(x=st.integers(-1, 30))
     def try_this_one_too(self, x: int) -> None:
         self.words += 1
-        self.world.make_trial(f"mine-{self.words}", x)
+        self.world.user.make_trial(f"mine-{self.words}", x)
 
     @rule(failing=st.booleans())
     def scripts_fail(self, failing: bool) -> None:
-        self.world.failing = failing
+        self.world.kubelet.failing = failing
 
     @rule()
     def operator_dies(self) -> None:
@@ -117,8 +112,8 @@ class Steering(RuleBasedStateMachine):
         """Left alone, the study comes to its end, nothing moves any more, and it can be deleted."""
         if not hasattr(self, "world"):
             return
-        self.world.failing = False
-        self.world.edit_study({"suspend": False})
+        self.world.kubelet.failing = False
+        self.world.user.edit_study({"suspend": False})
         self.world.advance(1200.0)
         self.world.run()
         status = self.world.api.objects[Kind.STUDY][STUDY]["status"]

@@ -19,7 +19,7 @@ from primo_operator.ports import Answer
 from primo_operator.reconcile import Reconciler
 from primo_operator.settings import Settings
 from primo_study.study import Study
-from support.simulated_api import merged
+from support.simulation.api import merged
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "objects"
 FILES = sorted(FOLDER.glob("*/*.json"))

@@ -1,0 +1,1 @@
+"""Who else works on the simulated cluster, beside the operator."""
