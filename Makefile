@@ -9,7 +9,7 @@ SEED ?= 0
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test simulate kills golden helm prometheus grafana lint format crds chart dashboards package audit benchmark clean
+.PHONY: help demo test simulate kills golden helm prometheus grafana lint format crds chart dashboards pictures package audit benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -78,6 +78,9 @@ chart: $(VENV)/installed  ## write the table of the chart's values, and the whee
 
 dashboards: $(VENV)/installed  ## write the chart's Grafana dashboards from helm/dashboards
 	PYTHONPATH=helm $(BIN)/python -W ignore::DeprecationWarning -m dashboards
+
+pictures: $(VENV)/installed prometheus grafana  ## draw the dashboards of the guide, after a whole study: minutes
+	PYTHONPATH=tests:helm $(BIN)/python tests/support/pictures.py
 
 package: $(VENV)/installed helm  ## wheel, sdist, chart and install.yaml in dist/; REGISTRY=where the images are
 	rm -rf dist

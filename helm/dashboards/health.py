@@ -108,7 +108,7 @@ def _pass_time() -> timeseries.Panel:
 def _queue() -> timeseries.Panel:
     query = over_time(f"max by (instance) (primo_queue_depth{{{OURS}}})", "{{instance}}")
     about = "Studies that wait for a pass: if it stays high, there are too few workers."
-    return lines("Queue", about, units.Short, query, width=THIRD)
+    return lines("Queue", about, units.Short, query, width=THIRD).min(0)
 
 
 # --- optimizer

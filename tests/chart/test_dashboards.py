@@ -18,6 +18,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.__main__ import DASHBOARDS, rendered
+from support import drawing
 from support.chart import ROOT
 from support.dashboards import (
     DATASOURCE,
@@ -237,3 +238,17 @@ BROKEN: dict[str, tuple[str, Callable[[Target], None]]] = {
 def test_the_rules_find_what_breaks_them(expr: str, rule: Callable[[Target], None]) -> None:
     with pytest.raises((AssertionError, ValueError)):
         rule(Target("study", "x", "A", expr, instant=False))
+
+
+# --- pictures
+
+
+@pytest.mark.parametrize("picture", drawing.PICTURES)
+def test_a_picture_is_of_panels_that_there_are_and_is_small(picture: str) -> None:
+    """`make pictures` draws them."""
+    name, headings = drawing.PICTURES[picture]
+    rows = [panel["title"] for panel in loaded(name)["panels"] if panel["type"] == "row"]
+    assert set(headings) <= set(rows)
+    assert {panel["type"] for panel in panels(name)} <= drawing.KINDS.keys()
+    file = ROOT / "docs" / "images" / f"dashboard-{picture}.png"
+    assert 10_000 < file.stat().st_size < 150_000

@@ -56,13 +56,20 @@ def test_every_reason_is_in_troubleshooting_and_no_other() -> None:
 
 def test_the_values_that_the_pages_name_exist() -> None:
     values = yaml.safe_load((ROOT / "helm" / "primo-operator" / "values.yaml").read_text())
-    chapters = "install", "troubleshooting", "threat-model", "metrics", "prometheus-objectives"
+    chapters = (
+        "install",
+        "troubleshooting",
+        "threat-model",
+        "metrics",
+        "prometheus-objectives",
+        "dashboards",
+    )
     pages = [DOCS / f"{chapter}.md" for chapter in chapters]
     named = {
         word
         for page in [*pages, ROOT / "README.md"]
         for word in re.findall(
-            r"`((?:settings|watch|networkPolicy|crds|sidecar|image|metrics|prometheus)\.[\w.]+)`"
+            r"`((?:settings|watch|networkPolicy|crds|sidecar|image|metrics|prometheus|dashboards)\.[\w.]+)`"
             r"|--set '?([\w.]+)=", page.read_text()
         )
         for word in word
