@@ -109,8 +109,8 @@ def _table() -> table.Panel:
     phases = words(PHASES)
     return (
         grid("Studies", about, rows(phase), *map(rows, columns))
-        .with_transformation(merge())
         .with_transformation(keep("namespace|study|phase|Value #[B-H]"))
+        .with_transformation(merge())
         .with_transformation(
             arrange({"namespace": "namespace", "study": "study", "phase": "Phase", **names})
         )

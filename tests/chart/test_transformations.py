@@ -100,7 +100,12 @@ def test_studies_have_a_row_each_whatever_they_lack(missing: str) -> None:
     frames = [
         table("A", [({**s, "phase": "Optimizing"}, 1) for s in studies], alone=False),
         *(
-            table(letter, [(s, number) for s in studies[letter == missing :]], alone=False)
+            table(
+                letter,
+                [(s, number) for s in studies[letter == missing :]],
+                alone=False,
+                times=[number] * len(studies[letter == missing :]),  # one asked after the other
+            )
             for number, letter in enumerate("BCDEFGH")
         ),
     ]
