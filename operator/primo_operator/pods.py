@@ -31,6 +31,10 @@ ENDLESS = frozenset(
         "RunContainerError",
     }
 )
+# What Go says of a call that was given up: the kubelet or the runtime ended while a container
+# started. A command that does not exist is a StartError in other words.
+INTERRUPTED = ("context canceled", "context deadline exceeded")
+NEVER = "1970-01-01T00:00:00Z"
 MAX_NAMES = 10
 # What a Job says once it has given up on its pod, or is content with it.
 VERDICTS = ("FailureTarget", "Failed", "SuccessCriteriaMet", "Complete")
@@ -50,7 +54,7 @@ def times(pod: Object) -> tuple[str | None, str | None]:
         started
         for state in states
         for moment in (state.get("running"), state.get("terminated"))
-        if (started := (moment or {}).get("startedAt"))
+        if (started := (moment or {}).get("startedAt")) and started != NEVER
     ]
     ends = [(state.get("terminated") or {}).get("finishedAt") for state in states]
     known = [end for end in ends if end]
@@ -137,6 +141,10 @@ def _ended(pod: Object, run: Run, spec: StudySpec) -> Outcome:
     if not ends or any(end.get("reason") == "ContainerStatusUnknown" for end in ends):
         why = _text(status.get("message")) or status.get("reason")
         return Outcome(Reason.LOST, why or "how its containers ended is unknown")
+    for end in ends:
+        words = _text(end.get("message"))
+        if end.get("reason") == "StartError" and any(text in words for text in INTERRUPTED):
+            return Outcome(Reason.LOST, f"a container could not be started: {words}")
     for end in ends:
         if end.get("reason") == "OOMKilled":
             return Outcome(Reason.OUT_OF_MEMORY, "a container exceeded its memory limit")

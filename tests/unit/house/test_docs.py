@@ -28,7 +28,7 @@ NO_REASONS = {
     # The kubelet's, as it says them.
     "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull",
     "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName",
-    "RunContainerError", "Unschedulable",
+    "RunContainerError", "StartError", "Unschedulable",
 }  # fmt: skip
 WORD = r"(?:[A-Z][a-z]+)+"
 

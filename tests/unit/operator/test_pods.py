@@ -40,6 +40,14 @@ def deleted(found: dict[str, Any], at: str = "2027-01-15T08:00:30Z") -> dict[str
     return found
 
 
+def not_started(words: str) -> dict[str, Any]:
+    """As a real kubelet tells of it."""
+    found = pod(128, reason="StartError", startedAt="1970-01-01T00:00:00Z")
+    (status,) = found["status"]["containerStatuses"]
+    status["state"]["terminated"]["message"] = words
+    return found
+
+
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
@@ -75,6 +83,16 @@ def deleted(found: dict[str, Any], at: str = "2027-01-15T08:00:30Z") -> dict[str
         ),
         pytest.param(
             pod(137, reason="ContainerStatusUnknown"), Reason.LOST, id="nobody knows how it ended"
+        ),
+        pytest.param(
+            not_started("failed to create shim task: context canceled: unknown"),
+            Reason.LOST,
+            id="the kubelet ended while its container started",
+        ),
+        pytest.param(
+            not_started('exec: "trian": executable file not found in $PATH: unknown'),
+            Reason.FAILED,
+            id="no such command",
         ),
     ],
 )
@@ -245,6 +263,7 @@ def test_a_pod_tells_when_it_started_and_ended() -> None:
     second["state"] = {"terminated": {"exitCode": 0, "startedAt": late, "finishedAt": late}}
     assert times(found) == (early, late)
     assert times(waiting_pod("ErrImagePull")) == (None, None)
+    assert times(not_started("no such command"))[0] is None  # not 1970: it is paid from its start
 
 
 ENERGY = {"name": "energy", "goal": "Minimize", "prometheus": {"query": "up"}}
