@@ -105,7 +105,9 @@ class Api:
         self._check_preconditions(resource, key, given, old["metadata"])
         new = _isolated(resource, proposed, old, subresource)
         new["apiVersion"], new["kind"] = resource.api_version, resource.kind
-        new = self._decoded(resource, key.name, new, options)
+        # Most updates are of the status: what they leave alone has been checked before.
+        settled = [name for name, part in new.items() if part is old.get(name)]
+        new = self._decoded(resource, key.name, new, options, settled)
         return self._commit_update(resource, key, before, new, options)
 
     def _commit_update(
@@ -192,10 +194,17 @@ class Api:
                 f"({key.name})"
             )
 
-    def _decoded(self, resource: Resource, name: str, obj: Json, options: WriteOptions) -> Json:
+    def _decoded(
+        self,
+        resource: Resource,
+        name: str,
+        obj: Json,
+        options: WriteOptions,
+        settled: Sequence[str] = (),
+    ) -> Json:
         """Defaulted and pruned by the schema; raises for wrong types and unknown fields."""
         strategy = resource.strategy
-        found = walk(strategy.schema(), obj, strategy.definitions())
+        found = walk(strategy.schema(), obj, strategy.definitions(), settled=settled)
         if found.unknown:
             self._unknown_fields(resource, found.unknown, options)
         if found.causes:

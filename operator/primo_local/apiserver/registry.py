@@ -144,7 +144,10 @@ class Resource:
         return own + self.strategy.selectable
 
     def subresource(self, name: str) -> Subresource | None:
-        return next((each for each in self.subresources if each.name == name), None)
+        for each in self.subresources:
+            if each.name == name:
+                return each
+        return None
 
 
 GroupVersion = tuple[str, str]

@@ -7,7 +7,7 @@ fields are really named `type`, `items` or `properties`, in every schema of sche
 import copy
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -57,10 +57,18 @@ class Walked:
 
 
 def walk(
-    schema: Json, value: Any, definitions: Mapping[str, Json] | None = None, path: str = ""
+    schema: Json,
+    value: Any,
+    definitions: Mapping[str, Json] | None = None,
+    path: str = "",
+    settled: Collection[str] = (),
 ) -> Walked:
-    """Apply a schema to a value; nothing is changed in place."""
-    walker = _Walker(definitions or {})
+    """Apply a schema to a value; nothing is changed in place.
+
+    Args:
+        settled: members of an object that have been through this before, and are taken as they are.
+    """
+    walker = _Walker(definitions or {}, settled)
     result = walker.visit(schema, value, path)
     return Walked(result, walker.causes, walker.unknown)
 
@@ -73,6 +81,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 @dataclass(slots=True)
 class _Walker:
     definitions: Mapping[str, Json]
+    settled: Collection[str] = ()
     causes: list[Cause] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
@@ -164,7 +173,9 @@ class _Walker:
         result = {}
         for name, member in value.items():
             declared = properties.get(name)
-            if declared is not None:
+            if not path and name in self.settled:
+                result[name] = member
+            elif declared is not None:
                 # A null stands for "not given" wherever the schema does not say nullable.
                 if member is not None or declared.get("nullable"):
                     result[name] = self.visit(declared, member, _join(path, name))
