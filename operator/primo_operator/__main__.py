@@ -41,7 +41,9 @@ async def _serve(given: argparse.Namespace) -> int:
     await kopf.operator(
         # kopf would ask for the user's name, and the user of a container need not have one.
         identity="primo-operator",  # type: ignore[arg-type]  # kopf.Identity is not exported
-        registry=registry(settings, given.context, candidacy(settings, namespaces), ending),
+        registry=registry(
+            settings, given.context, candidacy(settings, namespaces), ending, namespaces
+        ),
         namespaces=namespaces,
         clusterwide=given.all_namespaces,
         liveness_endpoint=given.liveness,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from primo_operator.ports import Answer
+from primo_operator.told import Notebook, Told
 from primo_operator.worker_process import WORKER, LateError, WorkerError, WorkerProcess
 from primo_optimizer import SpaceExhaustedError, Suggestion, Trial, suggest
 from primo_optimizer.rungs import ladder
@@ -55,16 +56,28 @@ class _Lane:
         self._keep = keep
         self._turn = asyncio.Lock()
         self._asks = 0
+        self.notebook = Notebook()
 
-    async def ask(self, question: bytes) -> tuple[dict[str, Any], float]:
-        """The answer, and the seconds that it took; a WorkerError has them too."""
+    async def ask(
+        self, study: Study, count: int, new_trials: int
+    ) -> tuple[dict[str, Any], Told, float]:
+        """The answer, what the worker knew, and the seconds that it took.
+
+        A WorkerError has the seconds too.
+        """
         clock = asyncio.get_running_loop().time
         self._asks += 1
         try:
             async with self._turn:
                 begin = clock()
+                if self.worker.pid is None:
+                    self.notebook.clear()
+                told = self.notebook.of(study)
+                question = _question(study, told, self.notebook.forget(), count, new_trials)
                 try:
-                    return await self.worker.ask(question, self._timeout_s), clock() - begin
+                    line = json.dumps(question).encode()
+                    answer = await self.worker.ask(line, self._timeout_s)
+                    return answer, told, clock() - begin
                 except WorkerError as error:
                     error.took_s = clock() - begin
                     raise
@@ -103,12 +116,13 @@ class WorkerSuggester:
         standing = self._standings.get(study.uid)
         if standing and standing.trouble and standing.put_off_until > _now():
             return _fallback(study, new_trials, standing.trouble)
-        question = json.dumps(_question(study, count, new_trials)).encode()
         try:
-            answer, took_s = await self._ask(study, question)
+            answer, told, took_s = await self._ask(study, count, new_trials)
             suggestions = _read(answer)
-            _check(study, suggestions)
+            _check(study, told, suggestions)
         except WorkerError as error:
+            for lane in (self._short, self._long):
+                lane.notebook.drop(study.uid)  # who knows how much of it was understood
             trouble = self._note_failure(study, error)
             return _fallback(study, new_trials, trouble)
         self._note_success(study, took_s)
@@ -119,13 +133,15 @@ class WorkerSuggester:
         await self._short.worker.close()
         await self._long.worker.close()
 
-    async def _ask(self, study: Study, question: bytes) -> tuple[dict[str, Any], float]:
+    async def _ask(
+        self, study: Study, count: int, new_trials: int
+    ) -> tuple[dict[str, Any], Told, float]:
         if study.uid not in self._standings:
             try:
-                return await self._short.ask(question)
+                return await self._short.ask(study, count, new_trials)
             except LateError:
                 log.info("a suggestion takes long", extra={"study": study.name})
-        return await self._long.ask(question)
+        return await self._long.ask(study, count, new_trials)
 
     def _note_success(self, study: Study, took_s: float) -> None:
         if took_s < self._short_s:
@@ -149,11 +165,20 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _question(study: Study, count: int, new_trials: int) -> dict[str, Any]:
+def _question(
+    study: Study, told: Told, forget: Sequence[str], count: int, new_trials: int
+) -> dict[str, Any]:
+    """With what is new of the study's trials."""
     assert study.spec
+    anew = not told.trials
+    changed, gone = told.update(study)
     return {
+        "study": study.uid,
+        "anew": anew,
         "spec": _spec(study),
-        "trials": [trial.as_trial().to_dict() for trial in study.trials],
+        "trials": [trial.as_trial().to_dict() for trial in changed],
+        "gone": gone,
+        "forget": forget,
         "earlier": [trial.to_dict() for trial in together(study.sources)],
         "count": count,
         "seed": study.spec.seed,
@@ -183,14 +208,11 @@ def _spec(study: Study) -> dict[str, Any]:
     return spec
 
 
-def _check(study: Study, suggestions: Sequence[Suggestion]) -> None:
+def _check(study: Study, told: Told, suggestions: Sequence[Suggestion]) -> None:
     """What leaves the optimizer is what a trial can run; a bug there must not reach the cluster."""
-    assert study.spec
-    space = study.spec.problem().space
-    by_number = {trial.number: trial for trial in study.trials}
-    taken = {space.key(trial.configuration) for trial in study.trials}
+    proposed = set()
     for given in suggestions:
-        known = by_number.get(given.trial)
+        known = told.trials.get(given.trial)
         if known is not None:
             if dict(known.configuration) != dict(given.configuration):
                 raise WorkerError(
@@ -200,12 +222,12 @@ def _check(study: Study, suggestions: Sequence[Suggestion]) -> None:
             continue
         if given.trial < study.next_number:
             raise WorkerError("OptimizerMisanswered", f"trial number {given.trial} is used up")
-        key = space.key(given.configuration)
-        if key in taken:
+        key = told.space.key(given.configuration)
+        if key in told.keys or key in proposed:
             raise WorkerError(
                 "OptimizerMisanswered", f"configuration of trial {given.trial} was proposed before"
             )
-        taken.add(key)
+        proposed.add(key)
 
 
 def _fallback(study: Study, new_trials: int, trouble: Trouble) -> Answer:
@@ -215,7 +237,8 @@ def _fallback(study: Study, new_trials: int, trouble: Trouble) -> Answer:
     """
     assert study.spec
     problem = replace(study.spec.problem(), algorithm="random", settings={})
-    trials: list[Trial] = [trial.as_trial() for trial in study.trials]
+    lower = (trial for trial in study.trials if trial.number < study.next_number)
+    trials: list[Trial] = [trial.as_trial() for trial in lower]
     try:
         found = suggest(problem, trials, 1, study.spec.seed, study.next_number, new_trials)
     except SpaceExhaustedError:

@@ -1,13 +1,14 @@
-"""What kopf calls: events become keys in the queue. No decisions here.
+"""What kopf calls: events of studies become keys in the queue. No decisions here.
 
 Only `on.event`: it writes nothing to the objects, neither annotations nor finalizers, so deleting
-a study works while the operator is down, and nothing needs to be seen twice or in order.
+a study works while the operator is down, and nothing needs to be seen twice or in order. What
+belongs to studies `watching.py` sees.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import kopf
@@ -27,6 +28,7 @@ from primo_operator.queue import StepsAside, StudyQueue
 from primo_operator.reconcile import Reconciler
 from primo_operator.settings import Settings
 from primo_operator.study_metrics import StudyCollector
+from primo_operator.watching import Watching
 from primo_study.queries import Reading
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ def registry(
     context: str | None = None,
     candidacy: Candidacy | None = None,
     ending: asyncio.Future[int] | None = None,
+    namespaces: Sequence[str] = (),
 ) -> kopf.OperatorRegistry:
     """All handlers, around one reconciler.
 
@@ -60,12 +63,14 @@ def registry(
             works at once.
         ending: given the exit code at the end, and earlier if the operator leads no more: it has
             stopped working, and the process must end.
+        namespaces: to watch; empty for all.
     """
     handlers = kopf.OperatorRegistry()
     mirror = Mirror()
     running: list[asyncio.Task[Any]] = []
     closing: list[Callable[[], Awaitable[None]]] = []
     queue: StudyQueue | None = None
+    watching: Watching | None = None
 
     @kopf.on.login(registry=handlers)
     async def login(**_: Any) -> kopf.ConnectionInfo:
@@ -77,10 +82,13 @@ def registry(
 
     @kopf.on.startup(registry=handlers)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
-        nonlocal queue
+        nonlocal queue, watching
         _configure(settings)
         client = await connect(context)
-        elector = _elector(client, candidacy) if candidacy else None
+        # Leadership must not wait behind the calls of passes, nor those behind watches.
+        leading, watcher = await connect(context), await connect(context)
+        watcher.rest_client.maxsize = 0  # each watch holds a connection for good
+        elector = _elector(leading, candidacy) if candidacy else None
         may_write = (lambda: elector.leads) if elector else (lambda: True)
         told = OperatorMetrics()
         cluster = KubernetesCluster(client, ours.request_timeout_s, may_write, told.count_request)
@@ -105,13 +113,22 @@ def registry(
         queue = StudyQueue(told.timed(one_pass), ours.workers, failed)
         suggester = StepsAside(suggester, queue)
         reconciler = Reconciler(cluster, suggester, prometheus, clock, ours, mirror)
+        watching = Watching(
+            KubernetesCluster(watcher, ours.request_timeout_s, count=told.count_request),
+            mirror,
+            queue.mark,
+            clock.monotonic,
+            ours.resync_s,
+            namespaces,
+        )
         closing.extend((prometheus.close, worker.close))
         if served:
             told.registry.register(StateCollector(queue, worker, may_write))
             closing.append((await serve(told, ours, mirror)).cleanup)
         if elector:
             closing.append(elector.release)
-        closing.append(client.close)
+        closing.extend((client.close, watcher.close, leading.close))
+        running.append(asyncio.create_task(watching.run(), name="watches"))
 
         def work() -> None:
             # Who waits for the lead sees the studies too, and would show them a second time.
@@ -160,29 +177,13 @@ def registry(
 
     ours = settings
 
-    def seen(kind: Kind, event: kopf.RawEvent) -> None:
-        obj: Object = dict(event["object"])
-        key = mirror.absorb(kind, obj, deleted=event["type"] == "DELETED")
-        if key and queue:
-            queue.mark(key)
-
     @kopf.on.event(names.GROUP, names.VERSION, names.STUDIES, registry=handlers)
     async def study(event: kopf.RawEvent, **_: Any) -> None:
-        seen(Kind.STUDY, event)
-
-    @kopf.on.event(names.GROUP, names.VERSION, names.TRIALS, registry=handlers)
-    async def trial(event: kopf.RawEvent, **_: Any) -> None:
-        seen(Kind.TRIAL, event)
-
-    ours_only = {names.STUDY_LABEL: kopf.PRESENT}
-
-    @kopf.on.event("batch", "v1", "jobs", labels=ours_only, registry=handlers)
-    async def job(event: kopf.RawEvent, **_: Any) -> None:
-        seen(Kind.JOB, event)
-
-    @kopf.on.event("v1", "pods", labels=ours_only, registry=handlers)
-    async def pod(event: kopf.RawEvent, **_: Any) -> None:
-        seen(Kind.POD, event)
+        obj: Object = dict(event["object"])
+        key = mirror.absorb(Kind.STUDY, obj, deleted=event["type"] == "DELETED")
+        # Before all that belongs to studies has been listed there is nothing to decide from.
+        if key and queue and watching and watching.synced.is_set():
+            queue.mark(key)
 
     return handlers
 
@@ -202,9 +203,6 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.client_timeout = CLIENT_TIMEOUT_S
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
-    # Filtered by the server: all other Jobs and pods of the cluster never reach us.
-    for resource in (("batch", "v1", "jobs"), ("", "v1", "pods")):
-        settings.watching.label_selectors[resource] = names.STUDY_LABEL
 
 
 def _credentials(configuration: Any) -> kopf.ConnectionInfo:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -29,10 +29,19 @@ from primo_operator.cluster import (
     Object,
     RefusedError,
 )
+from primo_operator.mirror import Kind
 from primo_operator.notices import Throttle
+from primo_operator.watching import Event, Page
 
 log = logging.getLogger(__name__)
 
+EVERYWHERE = {
+    Kind.STUDY: (f"/apis/{names.API_VERSION}", names.STUDIES, ""),
+    Kind.TRIAL: (f"/apis/{names.API_VERSION}", names.TRIALS, ""),
+    # Filtered by the server: all other Jobs and pods of the cluster never reach us.
+    Kind.JOB: ("/apis/batch/v1", "jobs", names.STUDY_LABEL),
+    Kind.POD: ("/api/v1", "pods", names.STUDY_LABEL),
+}
 STUDIES = f"/apis/{names.API_VERSION}/namespaces/{{}}/{names.STUDIES}"
 TRIALS = f"/apis/{names.API_VERSION}/namespaces/{{}}/{names.TRIALS}"
 JOBS = "/apis/batch/v1/namespaces/{}/jobs"
@@ -43,6 +52,9 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 Count = Callable[[str, str, int | None], None]
 
 PAGE = 500
+# A watch is ended by the server before it falls silent; without even a bookmark it is dead.
+WATCH_S = 300
+SILENCE_S = 150.0
 WAITING_NOTICES = 200
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -92,9 +104,6 @@ class KubernetesCluster:
     async def get_study(self, namespace: str, name: str) -> Object | None:
         return await self._get(f"{STUDIES.format(namespace)}/{name}")
 
-    async def get_trial(self, namespace: str, name: str) -> Object | None:
-        return await self._get(f"{TRIALS.format(namespace)}/{name}")
-
     async def get_job(self, namespace: str, name: str) -> Object | None:
         return await self._get(f"{JOBS.format(namespace)}/{name}")
 
@@ -116,6 +125,46 @@ class KubernetesCluster:
         found = await self._call("GET", EVENTS.format(namespace), query={"fieldSelector": fields})
         events = sorted(found["items"], key=lambda event: event.get("lastTimestamp") or "")
         return [event.get("message") or "" for event in events]
+
+    # --- everything
+
+    async def pages(self, kind: Kind, namespace: str) -> AsyncIterator[Page]:
+        path, selector = _everywhere(kind, namespace)
+        query: dict[str, Any] = {"limit": PAGE, **selector}
+        while True:
+            page = await self._call("GET", path, query=query)
+            head = {"apiVersion": page["apiVersion"], "kind": page["kind"].removesuffix("List")}
+            items = [{**head, **item} for item in page["items"]]
+            yield items, int(page["metadata"]["resourceVersion"])
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            query = {**query, "continue": token}
+
+    async def events(self, kind: Kind, namespace: str, version: int) -> AsyncIterator[Event]:
+        path, selector = _everywhere(kind, namespace)
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": WATCH_S,
+            **selector,
+        }
+        url = f"{self._client.configuration.host.rstrip('/')}{path}?{urlencode(query)}"
+        limits = aiohttp.ClientTimeout(sock_connect=self._timeout_s, sock_read=SILENCE_S)
+        headers = {"Accept": "application/json"}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+        try:
+            answer = await self._client.rest_client.request(
+                "GET", url, headers=headers, _request_timeout=limits
+            )
+            async with answer.response as response:
+                if response.status >= 400:
+                    _answer("GET", path, response.status, await response.read())
+                async for line in _lines(response.content):
+                    yield _event(path, line)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ClusterError(f"watch {path}: {error or type(error).__name__}") from error
 
     # --- writes
 
@@ -273,6 +322,33 @@ class KubernetesCluster:
             raise ClusterError(f"{method} {path}: {error or type(error).__name__}") from error
         self._count(method, path, response.status)
         return _answer(method, path, response.status, content)
+
+
+def _everywhere(kind: Kind, namespace: str) -> tuple[str, Mapping[str, str]]:
+    root, resource, label = EVERYWHERE[kind]
+    place = f"/namespaces/{namespace}" if namespace else ""
+    return f"{root}{place}/{resource}", {"labelSelector": label} if label else {}
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    # Not by readline(): it refuses lines over its buffer, and an object may have a megabyte.
+    rest = b""
+    async for piece in stream.iter_any():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+
+
+def _event(path: str, line: bytes) -> Event:
+    try:
+        event = json.loads(line)
+        kind, obj = str(event["type"]), dict(event["object"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ClusterError(f"watch {path}: not an event: {error}") from None
+    if kind == "ERROR":
+        raise RefusedError(int(obj.get("code") or 500), str(obj.get("message") or "watch failed"))
+    return kind, obj
 
 
 def _answer(method: str, path: str, status: int, content: bytes) -> Object:

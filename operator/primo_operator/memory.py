@@ -6,13 +6,13 @@ taken for lost when we know that its Job was never made.
 
 from dataclasses import dataclass, field
 
-from primo_operator.cluster import Object
+from primo_study.phases import UNFINISHED, TrialPhase
 from primo_study.queries import Measured
 from primo_study.spec import StudySpec
 from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Trouble, Waiting
 from primo_study.warm_start import Source
 
-Fingerprint = tuple[int, tuple[tuple[int, str, int, int], ...]]
+Fingerprint = tuple[int, tuple[TrialRecord, ...], tuple[tuple[int, str, int, int], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,6 @@ class Memory:
         podless: why a Job has no pod, by the Job's name.
         measured: what Prometheus has said of a run, by its Job's name.
         asked: how often it was asked of that run.
-        records: trials as read from their objects, by UID.
         ttls: what has been said of how long a Job is kept: once, whatever an admission policy makes
             of it.
         spec: as parsed, or its mistakes; for this generation.
@@ -51,9 +50,10 @@ class Memory:
         degraded: what was wrong with the latest ask.
         failed_asks: in a row, that left nothing to start.
         ask_at: not earlier, by the epoch's seconds.
-        used_numbers: trial numbers below this have been seen in use.
+        used_numbers: trial numbers seen in use that the study's status does not count yet.
         sources: of the warm start, as of this time (`synced_at`) and generation of the spec.
-        synced_at: when all its objects were last listed; None: never.
+        synced_at: when its objects were last listed for it alone, apart from everybody's.
+        doubted: our view of it was seen to be wrong: it is listed before the next pass.
         status_at: when its status was last written.
     """
 
@@ -65,7 +65,6 @@ class Memory:
     podless: dict[str, Waiting] = field(default_factory=dict)
     measured: dict[str, Measured] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
-    records: dict[str, tuple[Object, TrialRecord]] = field(default_factory=dict)
     ttls: dict[str, int | None] = field(default_factory=dict)
     template: Template = field(default_factory=Template)
     template_generation: int = 0
@@ -75,16 +74,22 @@ class Memory:
     degraded: Trouble | None = None
     failed_asks: int = 0
     ask_at: float = float("-inf")
-    used_numbers: int = 0
+    used_numbers: set[int] = field(default_factory=set)
     sources: tuple[Source, ...] = ()
-    sources_of: tuple[float | None, int] = (None, 0)
-    synced_at: float | None = None
+    sources_of: tuple[float, int] = (float("-inf"), 0)
+    synced_at: float = float("-inf")
+    doubted: bool = False
     status_at: float = float("-inf")
 
 
 def fingerprint(study: Study) -> Fingerprint:
-    """Equal as long as a suggestion would be: the spec, numbers, phases, runs, observations."""
-    return study.generation, tuple(
+    """Equal as long as a suggestion would be: the spec, numbers, phases, runs, observations.
+
+    Trials at rest stand for themselves: one that has not been read anew is equal at a glance.
+    """
+    at_rest = tuple(study.in_phase(*(phase for phase in TrialPhase if phase not in UNFINISHED)))
+    moving = tuple(
         (trial.number, trial.phase.value, len(trial.runs), len(trial.observations))
-        for trial in study.trials
+        for trial in study.unfinished_trials
     )
+    return study.generation, at_rest, moving

@@ -51,7 +51,7 @@ class OperatorMetrics:
             registry.register(collector)
         self.requests = Counter(
             "primo_api_requests_total",
-            "Calls of passes to the API server; watches are not among them. The code is an HTTP "
+            "Calls to the API server; watches are not among them. The code is an HTTP "
             "status, or Error where no answer came.",
             ("verb", "resource", "code"),
             registry=registry,
@@ -191,7 +191,8 @@ async def serve(metrics: OperatorMetrics, settings: Settings, mirror: Mirror) ->
 
 def _what(method: str, path: str) -> tuple[str, str]:
     """Verb and resource of a call, in Kubernetes's words; few, whatever the path."""
-    resource, *rest = path.partition("/namespaces/")[2].split("/")[1:] or [""]
+    _, namespaced, tail = path.partition("/namespaces/")
+    resource, *rest = tail.split("/")[1:] if namespaced else [path.rpartition("/")[2]]
     known = resource if resource in KINDS else "other"
     verb = "list" if method == "GET" and not rest else VERBS.get(method, "other")
     return verb, f"{known}/status" if rest[1:] == ["status"] else known

@@ -6,12 +6,14 @@ with its last state until the end of its run has been recorded, because the API 
 disrupted pod within a second.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 
 from primo_operator import names
 from primo_operator.cluster import Listing, Object
+from primo_operator.views import TrialView, slim_job, slim_pod, trial_view
 
 
 class Kind(StrEnum):
@@ -19,6 +21,9 @@ class Kind(StrEnum):
     TRIAL = "trial"
     JOB = "job"
     POD = "pod"
+
+
+_SLIM: Mapping[Kind, Callable[[Object], Object]] = {Kind.JOB: slim_job, Kind.POD: slim_pod}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,25 +46,30 @@ class Family:
     """A study and what belongs to it.
 
     Attributes:
-        objects: by kind and UID.
+        trials: by name.
+        objects: Jobs and pods, by UID, as far as passes read them.
+        ended_jobs: those whose run was recorded, by name: a pass need not look at them.
         gone: UIDs of objects seen deleted: an older event must not bring them back.
         departed: pods that are gone, with their last state.
     """
 
     study: Object | None = None
+    trials: dict[str, TrialView] = field(default_factory=dict)
     objects: dict[Kind, dict[str, Object]] = field(
-        default_factory=lambda: {Kind.TRIAL: {}, Kind.JOB: {}, Kind.POD: {}}
+        default_factory=lambda: {Kind.JOB: {}, Kind.POD: {}}
     )
+    ended_jobs: dict[str, Object] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     departed: dict[str, Object] = field(default_factory=dict)
 
     @property
-    def trials(self) -> Iterable[Object]:
-        return self.objects[Kind.TRIAL].values()
+    def jobs(self) -> Iterable[Object]:
+        """Without those put aside."""
+        return self.objects[Kind.JOB].values()
 
     @property
-    def jobs(self) -> Iterable[Object]:
-        return self.objects[Kind.JOB].values()
+    def all_jobs(self) -> Iterable[Object]:
+        return chain(self.jobs, self.ended_jobs.values())
 
     @property
     def pods(self) -> Iterable[Object]:
@@ -68,10 +78,15 @@ class Family:
 
 
 class Mirror:
-    """The view of all studies."""
+    """The view of all studies.
+
+    Attributes:
+        listed_at: when everything there is was last listed, by the clock that never goes back.
+    """
 
     def __init__(self) -> None:
         self._families: dict[Key, Family] = {}
+        self.listed_at = float("-inf")
 
     def keys(self) -> list[Key]:
         return list(self._families)
@@ -96,10 +111,13 @@ class Mirror:
         if key is None:
             return None
         family = self.family(key)
-        if kind is Kind.STUDY:
-            _absorb_study(family, obj, deleted)
-        else:
-            _absorb_child(family, kind, obj, deleted)
+        match kind:
+            case Kind.STUDY:
+                _absorb_study(family, obj, deleted)
+            case Kind.TRIAL:
+                _absorb_trial(family, obj, deleted)
+            case _:
+                _absorb_child(family, kind, obj, deleted)
         return key
 
     def found(self, kind: Kind, obj: Object) -> None:
@@ -111,19 +129,43 @@ class Mirror:
             self.family(key).gone.discard(obj["metadata"]["uid"])
             self.absorb(kind, obj)
 
+    def deleted(self, key: Key, trial: TrialView) -> None:
+        """A trial of which a call has said that it is not there."""
+        _drop_trial(self.family(key), trial)
+
     def replace(self, key: Key, kind: Kind, listing: Listing) -> None:
-        """Take in a list of all there is of a kind: what it lacks, and is not newer, is gone."""
-        family = self.family(key)
-        for obj in listing.items:
-            _absorb_child(family, kind, obj, deleted=False)
-        listed = {obj["metadata"]["uid"] for obj in listing.items}
-        missing = [
-            obj
-            for uid, obj in family.objects[kind].items()
-            if uid not in listed and version(obj) <= listing.version
-        ]
-        for obj in missing:
-            _absorb_child(family, kind, obj, deleted=True)
+        """Take in a list of all that a study has of a kind: what it lacks and is no newer is gone.
+
+        Objects of other studies in it do not count.
+        """
+        own = [obj for obj in listing.items if _key(kind, obj) == key]
+        for obj in own:
+            self.absorb(kind, obj)
+        listed = {obj["metadata"]["uid"] for obj in own}
+        _remove_missing(self.family(key), kind, listed, listing.version)
+
+    def newest_study(self, namespace: str) -> int:
+        """The highest version of a study here; empty for all namespaces."""
+        return max(
+            (
+                version(family.study)
+                for key, family in self._families.items()
+                if family.study and namespace in ("", key.namespace)
+            ),
+            default=0,
+        )
+
+    def retain(self, kind: Kind, namespace: str, listed: Collection[str], upto: int) -> None:
+        """What a list of all objects of a kind lacked, and is no newer than it, is gone.
+
+        Args:
+            namespace: which was listed; empty for all.
+            listed: UIDs.
+            upto: the list's version.
+        """
+        for key, family in self._families.items():
+            if namespace in ("", key.namespace):
+                _remove_missing(family, kind, listed, upto)
 
 
 def _key(kind: Kind, obj: Object) -> Key | None:
@@ -148,16 +190,59 @@ def _absorb_study(family: Family, obj: Object, deleted: bool) -> None:
         family.study = obj
 
 
-def _absorb_child(family: Family, kind: Kind, obj: Object, deleted: bool) -> None:
-    uid = obj["metadata"]["uid"]
+def _absorb_trial(family: Family, obj: Object, deleted: bool) -> None:
+    metadata = obj["metadata"]
+    uid, known = metadata["uid"], family.trials.get(metadata["name"])
     if uid in family.gone:
         return
-    known = family.objects[kind].get(uid)
-    newest = obj if known is None or version(obj) >= version(known) else known
     if deleted:
         family.gone.add(uid)
-        family.objects[kind].pop(uid, None)
-        if kind is Kind.POD:
-            family.departed[uid] = newest
-    else:
+        if known and known.uid == uid:
+            del family.trials[known.name]
+    elif known is None or version(obj) > int(known.version or 0):
+        family.trials[metadata["name"]] = trial_view(obj)
+
+
+def _drop_trial(family: Family, view: TrialView) -> None:
+    family.gone.add(view.uid)
+    if family.trials.get(view.name) is view:
+        del family.trials[view.name]
+
+
+def _absorb_child(family: Family, kind: Kind, obj: Object, deleted: bool) -> None:
+    uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
+    if uid in family.gone:
+        return
+    aside = family.ended_jobs.get(name) if kind is Kind.JOB else None
+    if aside and aside["metadata"]["uid"] != uid:
+        aside = None
+    known = family.objects[kind].get(uid) or aside
+    if not deleted and known and version(obj) <= version(known):
+        return
+    newest = _SLIM[kind](obj) if known is None or version(obj) > version(known) else known
+    family.objects[kind].pop(uid, None)
+    if aside:
+        del family.ended_jobs[name]
+    if not deleted:
         family.objects[kind][uid] = newest
+        return
+    family.gone.add(uid)
+    if kind is Kind.POD:
+        family.departed[uid] = newest
+
+
+def _remove_missing(family: Family, kind: Kind, listed: Collection[str], upto: int) -> None:
+    match kind:
+        case Kind.STUDY:
+            study = family.study
+            if study and study["metadata"]["uid"] not in listed and version(study) <= upto:
+                _absorb_study(family, study, deleted=True)
+        case Kind.TRIAL:
+            for view in list(family.trials.values()):
+                if view.uid not in listed and int(view.version or 0) <= upto:
+                    _drop_trial(family, view)
+        case _:
+            known = family.all_jobs if kind is Kind.JOB else family.pods
+            for obj in list(known):
+                if obj["metadata"]["uid"] not in listed and version(obj) <= upto:
+                    _absorb_child(family, kind, obj, deleted=True)

@@ -1,15 +1,18 @@
 """The objects of a study -> the study as data: records as written, evidence as shown now."""
 
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
+from operator import attrgetter
 
 from primo_operator import names
 from primo_operator.cluster import Object
 from primo_operator.gpus import gpus
 from primo_operator.memory import Memory, fingerprint
-from primo_operator.mirror import Family
+from primo_operator.mirror import Family, Kind
 from primo_operator.pods import VERDICTS, lingers, main_started, outcome, times, waiting
-from primo_operator.reading import read_trial
+from primo_operator.views import TrialView
 from primo_optimizer import InvalidSpecError
 from primo_study.phases import Reason
 from primo_study.queries import Access, Measured
@@ -47,7 +50,7 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         memory.spec, memory.spec_generation = _spec(obj), generation
     spec, problems = memory.spec
     trials = _trials(family, memory, uid, spec)
-    memory.used_numbers = max([memory.used_numbers, *(trial.number + 1 for trial in trials)])
+    _note_numbers(memory, trials, (obj.get("status") or {}).get("nextTrial") or 0)
     checked = memory.template_generation == generation
     study = Study(
         namespace=metadata["namespace"],
@@ -62,24 +65,21 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         template=memory.template if checked else Template(),
         leftovers=_leftovers(family, trials, uid),
         requests=_requests(family, memory, uid),
-        ended_jobs=_ended_jobs(family, trials),
+        # Without `retention` nobody asks for them.
+        ended_jobs=_ended_jobs(family, trials) if spec and spec.retention else (),
         degraded=memory.degraded,
         asked=memory.suggested,
         sources=memory.sources if spec and spec.warm_start else (),
         deleting=bool(metadata.get("deletionTimestamp")),
-        used_numbers=memory.used_numbers,
+        used_numbers=frozenset(memory.used_numbers),
         access=access or Access(),
     )
     return _with_vain(study, memory)
 
 
-def trial_objects(family: Family, study_uid: str) -> dict[str, Object]:
-    """The study's own trials, by name."""
-    return {
-        trial["metadata"]["name"]: trial
-        for trial in family.trials
-        if study_uid in _owners(trial) and "number" in trial["spec"]
-    }
+def own_trials(family: Family, study_uid: str) -> Iterator[TrialView]:
+    """The study's own that have a number."""
+    return (t for t in family.trials.values() if t.record and study_uid in t.owners)
 
 
 def podless_at(family: Family, study: Study) -> dict[str, float]:
@@ -87,9 +87,8 @@ def podless_at(family: Family, study: Study) -> dict[str, float]:
     with_pod = {_job_of(pod) for pod in (*family.pods, *family.departed.values())}
     return {
         trial.run.job: trial.evidence.since + PODLESS_AFTER_S
-        for trial in study.trials
-        if trial.unfinished
-        and trial.run.open
+        for trial in study.unfinished_trials
+        if trial.run.open
         and trial.evidence.job is JobState.PRESENT
         and trial.run.job not in with_pod
         and trial.evidence.waiting is None
@@ -99,18 +98,34 @@ def podless_at(family: Family, study: Study) -> dict[str, float]:
 
 def prune(family: Family, memory: Memory, study: Study) -> None:
     """Forget what concerns no open run."""
-    current = {trial.run.job for trial in study.trials if trial.unfinished and trial.run.open}
+    current = {trial.run.job for trial in study.unfinished_trials if trial.run.open}
     current |= {request.name for request in study.requests}
     for known in (memory.jobs, memory.refusals, memory.podless, memory.measured, memory.asked):
         for job in known.keys() - current:
             del known[job]
-    for uid in memory.records.keys() - {trial["metadata"]["uid"] for trial in family.trials}:
-        del memory.records[uid]
-    for job in memory.ttls.keys() - {job["metadata"]["name"] for job in family.jobs}:
-        del memory.ttls[job]
+    if memory.ttls:
+        for job in memory.ttls.keys() - {job["metadata"]["name"] for job in family.all_jobs}:
+            del memory.ttls[job]
     for pod_uid, pod in list(family.departed.items()):
         if _job_of(pod) not in current:
             del family.departed[pod_uid]
+    _settle(family, current)
+
+
+def _settle(family: Family, current: Collection[str]) -> None:
+    """Put aside what a recorded run has left: its Job once it has ended, and then its pod.
+
+    The pod not before: a Job that is about to end would look like one that nobody wants.
+    """
+    for uid, job in list(family.objects[Kind.JOB].items()):
+        name = job["metadata"]["name"]
+        if name not in current and _ended(job):
+            family.ended_jobs[name] = family.objects[Kind.JOB].pop(uid)
+    for uid, pod in list(family.objects[Kind.POD].items()):
+        of = _job_of(pod)
+        done = of in family.ended_jobs or not family.gone.isdisjoint(_owners(pod))
+        if done and of not in current and not lingers(pod):
+            del family.objects[Kind.POD][uid]
 
 
 def _with_vain(study: Study, memory: Memory) -> Study:
@@ -145,45 +160,34 @@ def _trials(
         *((pod, True) for pod in family.departed.values()),
     ):
         pods.setdefault(_job_of(pod) or "", []).append((pod, gone))
-    jobs = {job["metadata"]["name"]: job for job in family.jobs}
-    records = [
-        _trial(obj, jobs, pods, memory, spec)
-        for obj in trial_objects(family, uid).values()
-        if not obj["metadata"].get("deletionTimestamp")
-    ]
-    return tuple(sorted(records, key=lambda trial: trial.number))
+    jobs = ChainMap({job["metadata"]["name"]: job for job in family.jobs}, family.ended_jobs)
+    at_rest, others = [], []
+    for view in own_trials(family, uid):
+        assert view.record
+        if view.deleting:
+            memory.used_numbers.add(view.record.number)
+            continue
+        if spec is None or view.at_rest:
+            at_rest.append(view.record)
+        else:
+            evidence = _evidence(view.uid, view.record, jobs, pods, memory, spec)
+            others.append(replace(view.record, evidence=evidence))
+    return tuple(sorted([*at_rest, *others], key=attrgetter("number")))
 
 
-def _trial(
-    obj: Object,
-    jobs: Mapping[str, Object],
-    pods: Mapping[str, list[tuple[Object, bool]]],
-    memory: Memory,
-    spec: StudySpec | None,
-) -> TrialRecord:
-    record = _read(obj, memory)
-    if spec is None or not (record.unfinished or record.to_retry):
-        return record
-    return replace(record, evidence=_evidence(obj, record, jobs, pods, memory, spec))
-
-
-def _read(obj: Object, memory: Memory) -> TrialRecord:
-    """Its record; read once for each version, since most trials of a large study have ended."""
-    uid = obj["metadata"]["uid"]
-    known = memory.records.get(uid)
-    if known is None or known[0] is not obj:
-        memory.records[uid] = known = obj, read_trial(obj, memory.uid)
-    return known[1]
+def _note_numbers(memory: Memory, trials: Sequence[TrialRecord], counted: int) -> None:
+    """So that a number is not given again though its trial is deleted before it was counted."""
+    recent = takewhile(lambda trial: trial.number >= counted, reversed(trials))
+    memory.used_numbers |= {trial.number for trial in recent}
+    memory.used_numbers = {number for number in memory.used_numbers if number >= counted}
 
 
 def _requests(family: Family, memory: Memory, uid: str) -> tuple[Request, ...]:
     """Trials without a number; those of an earlier study of this name go with it."""
     found = [
-        trial
-        for trial in family.trials
-        if "number" not in trial["spec"]
-        and not trial["metadata"].get("deletionTimestamp")
-        and _studies(trial) <= {uid}
+        view.obj
+        for view in family.trials.values()
+        if view.record is None and view.obj and not view.deleting and {*view.studies} <= {uid}
     ]
     found.sort(key=lambda t: (t["metadata"]["creationTimestamp"], t["metadata"]["name"]))
     return tuple(_request(trial, memory) for trial in found)
@@ -201,16 +205,11 @@ def _request(trial: Object, memory: Memory) -> Request:
     )
 
 
-def _studies(trial: Object) -> set[str]:
-    owners = trial["metadata"].get("ownerReferences") or ()
-    return {owner["uid"] for owner in owners if owner["kind"] == names.STUDY_KIND}
-
-
 # --- evidence
 
 
 def _evidence(
-    trial_object: Object,
+    trial_uid: str,
     trial: TrialRecord,
     jobs: Mapping[str, Object],
     pods: Mapping[str, list[tuple[Object, bool]]],
@@ -219,7 +218,7 @@ def _evidence(
 ) -> Evidence:
     run = trial.run
     job = jobs.get(run.job) if run.open else None
-    if job and trial_object["metadata"]["uid"] not in _owners(job):
+    if job and trial_uid not in _owners(job):
         job = None
     earlier = {r.job for r in trial.runs} - ({run.job} if run.open else set())
     lingering = any(
@@ -282,16 +281,18 @@ def _waiting(
 
 def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> tuple[str, ...]:
     """Jobs that still hold resources and are no open run: of an attempt that was given up."""
-    names_of_trials = {t["metadata"]["uid"] for t in trial_objects(family, uid).values()}
+    unended = [job for job in family.jobs if not _ended(job)]
+    if not unended:
+        return ()
+    uids_of_trials = {trial.uid for trial in own_trials(family, uid)}
     open_runs = {t.run.job for t in trials if t.unfinished and t.run.open}
     return tuple(
         sorted(
             job["metadata"]["name"]
-            for job in family.jobs
-            if _owners(job) & names_of_trials
-            and job["metadata"]["name"] not in open_runs
+            for job in unended
+            if job["metadata"]["name"] not in open_runs
+            and _owners(job) & uids_of_trials
             and not job["metadata"].get("deletionTimestamp")
-            and not _ended(job)
             and not _main_ended(family, job)
         )
     )
@@ -305,7 +306,7 @@ def _ended_jobs(family: Family, trials: Iterable[TrialRecord]) -> tuple[EndedJob
             completed=runs[name].reason == Reason.COMPLETED,
             ttl_s=job["spec"].get("ttlSecondsAfterFinished"),
         )
-        for job in family.jobs
+        for job in family.all_jobs
         if (name := job["metadata"]["name"]) in runs
         and not job["metadata"].get("deletionTimestamp")
     )

@@ -1,13 +1,19 @@
 """What a pass reaches the world through, beside `Cluster`: clock, optimizer, Prometheus."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from primo_operator.mirror import Key
 from primo_optimizer import Suggestion
 from primo_study.queries import Question
 from primo_study.study import Study, Trouble
+
+T = TypeVar("T")
+# Trials of one pass that something is done for at once. A server that is busy answers late, and a
+# study with many slots must not wait for one answer after the other.
+AT_ONCE = 32
 
 
 class Clock(Protocol):
@@ -55,3 +61,32 @@ class Metrics(Protocol):
         A run that is being asked about is not asked about again.
         """
         ...
+
+
+class Together(Protocol):
+    """Does several things of a pass at once, in whatever order their calls are answered."""
+
+    async def __call__(self, calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Their results, in their order. If some fail, the others are finished all the same.
+
+        Raises:
+            Exception: the first of their errors.
+        """
+        ...
+
+
+async def at_once(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """`Together` in the event loop."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(call: Coroutine[Any, Any, T]) -> T:
+        async with slots:
+            return await call
+
+    results = await asyncio.gather(*map(one, calls), return_exceptions=True)
+    found: list[T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        found.append(result)
+    return found

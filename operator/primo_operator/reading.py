@@ -1,5 +1,6 @@
 """A trial's object -> its record, as it was written; and what its user asks of it."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from primo_study.study import Reported, Run, Seen, TrialRecord
 
 MAX_RETRY_WORD = 63
 OBSERVED = (TrialPhase.PAUSED, TrialPhase.COMPLETED)
+NOTHING: Mapping[str, Any] = {}
 
 
 def read_trial(obj: Object, study_uid: str) -> TrialRecord:
@@ -29,13 +31,13 @@ def read_trial(obj: Object, study_uid: str) -> TrialRecord:
     return TrialRecord(
         number=given["number"],
         name=obj["metadata"]["name"],
-        configuration=given["parameters"],
+        configuration=_shared(given["parameters"]),
         phase=phase,
         runs=runs,
         observations=tuple(_seen(o) for o in status.get("observations") or ()),
-        reason=status.get("reason"),
+        reason=_word(status.get("reason")),
         message=status.get("message"),
-        explanation=given.get("suggestion") or {},
+        explanation=_shared(given.get("suggestion")),
         stop=_to_stop(obj),
         retry=(_annotation(obj, names.RETRY_ANNOTATION) or "")[:MAX_RETRY_WORD] or None,
         retried=status.get("retried"),
@@ -61,11 +63,11 @@ def _run(run: Mapping[str, Any]) -> Run:
         attempt=run["attempt"],
         fidelity=run.get("fidelity"),
         resume_from=run.get("resumeFrom"),
-        started_at=run.get("startedAt"),
-        finished_at=run.get("finishedAt"),
-        reason=run.get("reason"),
+        started_at=_word(run.get("startedAt")),
+        finished_at=_word(run.get("finishedAt")),
+        reason=_word(run.get("reason")),
         message=run.get("message"),
-        template=run.get("template"),
+        template=_word(run.get("template")),
         gpus=run.get("gpus"),
         reported=_reported(run["reported"]) if run.get("reported") else None,
     )
@@ -85,9 +87,20 @@ def _reported(reported: Mapping[str, Any]) -> Reported:
 def _seen(observation: Mapping[str, Any]) -> Seen:
     return Seen(
         fidelity=observation.get("fidelity"),
-        values=observation["values"],
-        observed_at=observation["observedAt"],
+        values=_shared(observation["values"]),
+        observed_at=sys.intern(observation["observedAt"]),
         step=observation.get("step"),
-        constrained=observation.get("constrained") or {},
+        constrained=_shared(observation.get("constrained")),
         feasible=observation.get("feasible"),
     )
+
+
+# --- ten thousand trials have the same names and words: each is kept once
+
+
+def _shared(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return {sys.intern(name): _word(value) for name, value in given.items()} if given else NOTHING
+
+
+def _word(value: Any) -> Any:
+    return sys.intern(value) if type(value) is str else value

@@ -6,7 +6,7 @@ through `Cluster`, `Clock`, `Suggester` and `Metrics`, so a simulation can drive
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -22,7 +22,14 @@ from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Key, Kind, Mirror, version
 from primo_operator.notices import one_line
 from primo_operator.observe import podless_at, prune
-from primo_operator.ports import Answer, Clock, Metrics, Suggester
+from primo_operator.ports import (
+    Answer,
+    Clock,
+    Metrics,
+    Suggester,
+    Together,
+    at_once,
+)
 from primo_operator.runs import ABOUT_THE_OBJECT, REFUSED_RETRY_S, Runs
 from primo_operator.settings import Settings
 from primo_operator.sources import read_sources
@@ -53,6 +60,7 @@ from primo_study.plan import (
     Stop,
     Suspend,
     decide,
+    divided,
     room,
 )
 from primo_study.queries import Measured, Reading
@@ -80,6 +88,7 @@ class Reconciler:
     clock: Clock
     settings: Settings
     mirror: Mirror
+    together: Together = at_once
     memories: dict[Key, Memory] = field(default_factory=dict)
     _writer: Writer = field(init=False)
     _runs: Runs = field(init=False)
@@ -107,8 +116,7 @@ class Reconciler:
         study = await self._read_sources(key, study)
         moved = await self._read_podless(key, study)
         plan = decide(study, self.clock.now())
-        for action in plan.actions:
-            moved |= await self._apply(key, study, action)
+        moved |= await self._apply_all(key, study, plan.actions)
         early_s = await self._writer.study(key)
         if moved:
             return 0.0
@@ -132,8 +140,7 @@ class Reconciler:
         waits = [time - now for time in times]
         if early_s is not None:
             waits.append(early_s)
-        if memory.synced_at is not None:
-            waits.append(memory.synced_at + self.settings.resync_s - self.clock.monotonic())
+        waits.append(self._listed_at(key) + self.settings.resync_s - self.clock.monotonic())
         return max(min(waits, default=0.0), SHORTEST_WAIT_S)
 
     def forget(self, key: Key) -> None:
@@ -162,10 +169,13 @@ class Reconciler:
     # --- observe
 
     async def _sync(self, key: Key) -> None:
-        """List everything of the study, at first and now and then: watches may lose events."""
+        """List everything of the study where nobody has of late, or our view was wrong.
+
+        Watches may lose events. As a rule everything of all studies is listed in good time.
+        """
         memory = self.memories.setdefault(key, Memory())
         now = self.clock.monotonic()
-        if memory.synced_at is not None and now < memory.synced_at + self.settings.resync_s:
+        if not memory.doubted and now < self._listed_at(key) + self.settings.resync_s:
             return
         study = await self.cluster.get_study(key.namespace, key.name)
         family = self.mirror.family(key)
@@ -184,12 +194,16 @@ class Reconciler:
             self.mirror.replace(key, Kind.TRIAL, trials)
             self.mirror.replace(key, Kind.JOB, await self.cluster.list_jobs(*place))
             self.mirror.replace(key, Kind.POD, await self.cluster.list_pods(*place))
-        memory.synced_at = now
+        memory.synced_at, memory.doubted = now, False
+
+    def _listed_at(self, key: Key) -> float:
+        """When all its objects were last listed, for it alone or with everybody's."""
+        return max(self.memories[key].synced_at, self.mirror.listed_at)
 
     async def _read_sources(self, key: Key, study: Study) -> Study:
         """With the observations of other studies, before anything is suggested from them."""
         memory = self.memories[key]
-        current = (memory.synced_at, study.generation)
+        current = (self._listed_at(key), study.generation)
         if not (study.spec and study.spec.warm_start) or memory.sources_of == current:
             return study
         memory.sources = await read_sources(self.cluster, study)
@@ -210,6 +224,18 @@ class Reconciler:
         return moved
 
     # --- apply
+
+    async def _apply_all(self, key: Key, study: Study, actions: Sequence[Action]) -> bool:
+        """What is about one trial in order, different trials at once; then the others in order."""
+        alone, others = divided(actions)
+        moved = await self.together([self._apply_in_turn(key, study, some) for some in alone])
+        return any(moved) | await self._apply_in_turn(key, study, others)
+
+    async def _apply_in_turn(self, key: Key, study: Study, actions: Sequence[Action]) -> bool:
+        moved = False
+        for action in actions:
+            moved |= await self._apply(key, study, action)
+        return moved
 
     async def _apply(self, key: Key, study: Study, action: Action) -> bool:
         """Do one thing. True if it may have changed what the next pass sees."""
@@ -260,7 +286,7 @@ class Reconciler:
                     assert_never(action)
         except ConflictError:
             # Somebody wrote it meanwhile, or our view lags: read anew, and decide anew.
-            self.memories[key].synced_at = None
+            self.memories[key].doubted = True
             return True
 
     async def _check_template(self, key: Key, study: Study) -> bool:
@@ -322,19 +348,12 @@ class Reconciler:
         fresh = room(now, ending(now, self.clock.now())) if now.spec else None
         if fresh is None:
             return True
-        started = 0
-        allowed_new = min(new_trials, fresh.new_trials)
-        for suggestion in list(answer.suggestions)[: min(count, fresh.count)]:
-            paused = next((t for t in now.trials if t.number == suggestion.trial), None)
-            if paused is None and allowed_new > 0:
-                allowed_new -= 1
-                started += 1
-                if not await self._runs.start(key, now, suggestion):
-                    break
-            elif paused is not None and paused.phase is TrialPhase.PAUSED:
-                started += 1
-                await self._runs.promote(key, now, paused, suggestion)
-        if started:
+        chosen = list(answer.suggestions)[: min(count, fresh.count)]
+        paused = {trial.number: trial for trial in now.in_phase(TrialPhase.PAUSED)}
+        promotions = [given for given in chosen if given.trial in paused]
+        unused = [given for given in chosen if given.trial >= now.next_number]
+        new = unused[: min(new_trials, fresh.new_trials)]
+        if promotions or new:
             memory.failed_asks = 0
         elif answer.degraded and memory.failed_asks + 1 < FAILED_ASKS:
             memory.failed_asks += 1
@@ -344,6 +363,9 @@ class Reconciler:
         else:
             memory.failed_asks = 0
             memory.vain = fingerprint(now)
+        promote, start = self._runs.promote, self._runs.start
+        await self.together([promote(key, now, paused[s.trial], s) for s in promotions])
+        await self.together([start(key, now, s) for s in new])
         return True
 
 

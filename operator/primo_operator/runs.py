@@ -7,7 +7,13 @@ import logging
 from dataclasses import dataclass
 
 from primo_operator import manifests, names
-from primo_operator.cluster import AlreadyExistsError, NotFoundError, Object, RefusedError
+from primo_operator.cluster import (
+    AlreadyExistsError,
+    ClusterError,
+    NotFoundError,
+    Object,
+    RefusedError,
+)
 from primo_operator.memory import Refusal
 from primo_operator.mirror import Key, Kind
 from primo_operator.writing import Writer
@@ -33,20 +39,22 @@ class Runs:
 
     async def start(self, key: Key, study: Study, suggestion: Suggestion) -> bool:
         """A new trial and its first Job; False if the number was taken already."""
-        writer = self.writer
+        writer, memory = self.writer, self.writer.memories[key]
         manifest = manifests.trial_object(study, suggestion)
         try:
             made = await writer.cluster.create_trial(manifest)
         except AlreadyExistsError:
             # An earlier pass got this far and then died, or our view lags: its object holds.
-            name = manifest["metadata"]["name"]
-            if existing := await writer.cluster.get_trial(study.namespace, name):
-                writer.mirror.absorb(Kind.TRIAL, existing)
-            writer.memories[key].synced_at = None
+            memory.doubted = True
             return False
-        writer.mirror.absorb(Kind.TRIAL, made)
+        except RefusedError:
+            raise
+        except ClusterError:
+            memory.doubted = True  # it may be there
+            raise
         log.info("trial created", extra={"study": study.name, "trial": suggestion.trial})
-        await self._launch_first(key, study, suggestion.trial)
+        if trial := self._announced(key, study, made):
+            await self.launch(key, study, trial)
         return True
 
     async def adopt(self, key: Key, request: Request, fidelity: float | None) -> bool:
@@ -56,15 +64,16 @@ class Runs:
         refusal = memory.refusals.get(request.name)
         if study is None or (refusal and writer.clock.now() < refusal.retry_at):
             return False
-        obj, number = writer.request_object(key, request.name), study.next_number
-        if obj is None:
+        view, number = writer.mirror.family(key).trials.get(request.name), study.next_number
+        if view is None or view.obj is None:
             return True
-        patch = manifests.adoption(study, obj, number, fidelity)
-        version = obj["metadata"]["resourceVersion"]
+        patch = manifests.adoption(study, view.obj, number, fidelity)
         try:
-            made = await writer.cluster.patch_trial(study.namespace, request.name, patch, version)
+            made = await writer.cluster.patch_trial(
+                study.namespace, request.name, patch, view.version
+            )
         except NotFoundError:
-            writer.mirror.absorb(Kind.TRIAL, obj, deleted=True)
+            writer.mirror.deleted(key, view)
             return True
         except RefusedError as error:
             if error.status not in (*ABOUT_THE_OBJECT, 403):
@@ -72,18 +81,18 @@ class Runs:
             memory.refusals[request.name] = self._refusal(error, refusal)
             return True
         memory.refusals.pop(request.name, None)
-        writer.mirror.absorb(Kind.TRIAL, made)
         log.info("trial adopted", extra={"study": study.name, "trial": number})
         writer.notify(key, "TrialAdopted", f"{request.name} is trial {number}")
-        await self._launch_first(key, study, number)
+        if trial := self._announced(key, study, made):
+            await self.launch(key, study, trial)
         return True
 
-    async def _launch_first(self, key: Key, study: Study, number: int) -> None:
-        self.writer.memories[key].jobs[_job(study, number, 0)] = JobState.UNMADE
-        grown = self.writer.observe(key)
-        trial = grown and next((t for t in grown.trials if t.number == number), None)
-        if grown and trial:
-            await self.launch(key, grown, trial)
+    def _announced(self, key: Key, study: Study, made: Object) -> TrialRecord | None:
+        """As it was made: its first Job cannot exist yet."""
+        self.writer.mirror.absorb(Kind.TRIAL, made)
+        self.writer.memories[key].jobs[_job(study, made["spec"]["number"], 0)] = JobState.UNMADE
+        view = self.writer.mirror.family(key).trials.get(made["metadata"]["name"])
+        return view.record if view else None
 
     async def promote(
         self, key: Key, study: Study, trial: TrialRecord, suggestion: Suggestion
@@ -118,10 +127,10 @@ class Runs:
         refusal = memory.refusals.get(name)
         if refusal and writer.clock.now() < refusal.retry_at:
             return False
-        obj = writer.trial_object(key, trial)
-        if obj is None:
+        view = writer.trial_view(key, trial)
+        if view is None:
             return True
-        manifest = manifests.job(study, trial, obj["metadata"]["uid"], writer.settings)
+        manifest = manifests.job(study, trial, view.uid, writer.settings)
         # From here on it may exist: if no answer comes, the next pass looks.
         memory.jobs.pop(name, None)
         try:
@@ -142,9 +151,9 @@ class Runs:
         if job is None:
             self.writer.memories[key].jobs[trial.run.job] = JobState.GONE
         else:
-            obj = self.writer.trial_object(key, trial)
+            view = self.writer.trial_view(key, trial)
             owners = {o["uid"] for o in job["metadata"].get("ownerReferences") or ()}
-            if obj and obj["metadata"]["uid"] not in owners:
+            if view and view.uid not in owners:
                 self._name_taken(key, trial)
             else:
                 await self._see(study, job)

@@ -7,6 +7,7 @@ trials of a study are shown at all.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import nsmallest
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -14,11 +15,12 @@ from prometheus_client.registry import Collector
 
 from primo_operator.cluster import Object
 from primo_operator.mirror import Family, Mirror
+from primo_operator.observe import own_trials
 from primo_operator.settings import Settings
 from primo_optimizer import Fidelity
 from primo_optimizer.rungs import ladder
-from primo_study.phases import UNFINISHED, StudyPhase, TrialPhase
-from primo_study.study import epoch
+from primo_study.phases import StudyPhase, TrialPhase
+from primo_study.study import TrialRecord, epoch
 
 STUDY = ("namespace", "study")
 TRIAL = (*STUDY, "trial")
@@ -102,7 +104,7 @@ class StudyCollector(Collector):
         yield from families.values()
 
     def _rows(self, study: Object, family: Family) -> Iterator[Row]:
-        own = [t for t in family.trials if "number" in t["spec"] and _owned(t, study)]
+        own = [v.record for v in own_trials(family, study["metadata"]["uid"]) if v.record]
         trials = self._shown(study, own)
         yield from _of_study(study)
         yield from _results(study)
@@ -118,34 +120,30 @@ class StudyCollector(Collector):
         front = _front(study)
         whole = len(front) >= _number(_status(study).get("frontSize"))
         for trial in trials:
-            number = trial["spec"]["number"]
+            number = trial.number
             for name, labels, value in _of_trial(trial):
                 yield name, (str(number), *labels), value
-            if number in front or (whole and _observations(trial)):
+            if number in front or (whole and trial.observations):
                 yield "primo_trial_pareto_optimal", (str(number),), float(number in front)
             for parameter, value in self._parameters(trial, choices):
                 yield "primo_trial_parameter", (str(number), parameter), value
 
-    def _shown(self, study: Object, own: Sequence[Object]) -> list[Object]:
+    def _shown(self, study: Object, own: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
         """The front, what runs, then the latest, as far as the settings allow."""
         ended = _status(study).get("completionTime")
         if ended and self._now() > epoch(ended) + self._settings.metrics_keep_s:
             return []
         front = _front(study)
-        ordered = sorted(
+        return nsmallest(
+            self._settings.metrics_trials,
             own,
-            key=lambda t: (
-                t["spec"]["number"] not in front,
-                _phase(t) not in UNFINISHED,
-                -t["spec"]["number"],
-            ),
+            key=lambda t: (t.number not in front, not t.unfinished, -t.number),
         )
-        return ordered[: self._settings.metrics_trials]
 
     def _parameters(
-        self, trial: Object, choices: Mapping[str, list[str]]
+        self, trial: TrialRecord, choices: Mapping[str, list[str]]
     ) -> Iterator[tuple[str, float]]:
-        given = sorted((trial["spec"].get("parameters") or {}).items())
+        given = sorted(trial.configuration.items())
         for name, value in given[: self._settings.metrics_parameters]:
             if name in choices and value in choices[name]:
                 yield name, float(choices[name].index(value))
@@ -200,42 +198,40 @@ def _results(study: Object) -> Iterator[Row]:
         yield "primo_study_reference_point", (objective,), _number(value)
 
 
-def _trust(trials: Sequence[Object]) -> Iterator[Row]:
+def _trust(trials: Sequence[TrialRecord]) -> Iterator[Row]:
     """Of the latest trial that tells."""
     told = {
-        trial["spec"]["number"]: trust
-        for trial in trials
-        if (trust := (trial["spec"].get("suggestion") or {}).get("priorTrust"))
+        trial.number: trust for trial in trials if (trust := trial.explanation.get("priorTrust"))
     }
     for objective, value in (told[max(told)] if told else {}).items():
         yield "primo_study_prior_trust", (objective,), _number(value)
 
 
-def _failures(trials: Sequence[Object]) -> Iterator[Row]:
-    failed = (_status(trial) for trial in trials if _phase(trial) == TrialPhase.FAILED)
-    for reason, count in Counter(str(status.get("reason")) for status in failed).items():
+def _failures(trials: Sequence[TrialRecord]) -> Iterator[Row]:
+    failed = (trial for trial in trials if trial.phase is TrialPhase.FAILED)
+    for reason, count in Counter(str(trial.reason) for trial in failed).items():
         yield "primo_study_failed_trials", (reason,), float(count)
 
 
-def _rungs(study: Object, trials: Sequence[Object]) -> Iterator[Row]:
+def _rungs(study: Object, trials: Sequence[TrialRecord]) -> Iterator[Row]:
     """By the study's own rungs: a trial made by hand may have another fidelity."""
     given = study["spec"].get("fidelity")
     if not given:
         return
     sizes = {key: float(given[key]) for key in ("min", "max", "eta") if key in given}
     reached = [
-        max(seen.get("fidelity") or 0.0 for seen in observations)
+        max(seen.fidelity or 0.0 for seen in trial.observations)
         for trial in trials
-        if (observations := _observations(trial))
+        if trial.observations
     ]
     for rung, fidelity in enumerate(ladder(Fidelity(given["name"], **sizes))):
         count = sum(value >= fidelity for value in reached)
         yield "primo_study_rung_trials", (str(rung), f"{fidelity:g}"), float(count)
 
 
-def _observed(study: Object, trials: Sequence[Object]) -> Iterator[Row]:
+def _observed(study: Object, trials: Sequence[TrialRecord]) -> Iterator[Row]:
     """When, and how many since the front has changed; that only while all of the front is known."""
-    times = {t["spec"]["number"]: o[-1]["observedAt"] for t in trials if (o := _observations(t))}
+    times = {t.number: t.observations[-1].observed_at for t in trials if t.observations}
     if times:
         # The operator writes all times in one form: they sort as text.
         yield "primo_study_last_observation_timestamp_seconds", (), epoch(max(times.values()))
@@ -243,22 +239,20 @@ def _observed(study: Object, trials: Sequence[Object]) -> Iterator[Row]:
     if not front or len(front) < _number(_status(study).get("frontSize")):
         return
     newest = max((times[number] for number in front if number in times), default="")
-    full = [t["spec"]["number"] for t in trials if _phase(t) == TrialPhase.COMPLETED]
+    full = [trial.number for trial in trials if trial.phase is TrialPhase.COMPLETED]
     since = sum(times.get(number, "") > newest for number in full)
     yield "primo_study_trials_since_improvement", (), float(since)
 
 
-def _of_trial(trial: Object) -> Iterator[Row]:
-    status = _status(trial)
-    runs = status.get("runs") or ()
-    yield "primo_trial_info", (trial["metadata"]["name"], runs[-1]["job"] if runs else ""), 1.0
-    yield "primo_trial_phase", (_phase(trial),), 1.0
-    observations = _observations(trial)
-    if not observations:
+def _of_trial(trial: TrialRecord) -> Iterator[Row]:
+    yield "primo_trial_info", (trial.name, trial.run.job), 1.0
+    yield "primo_trial_phase", (trial.phase.value,), 1.0
+    if not trial.observations:
         return
-    if status.get("fidelity") is not None:
-        yield "primo_trial_fidelity", (), _number(status["fidelity"])
-    for objective, value in observations[-1]["values"].items():
+    latest = trial.observations[-1]
+    if latest.fidelity is not None:
+        yield "primo_trial_fidelity", (), _number(latest.fidelity)
+    for objective, value in latest.values.items():
         yield "primo_trial_objective_value", (objective,), _number(value)
 
 
@@ -276,19 +270,6 @@ def _choices(study: Object) -> dict[str, list[str]]:
 
 def _status(obj: Object) -> Mapping[str, Any]:
     return obj.get("status") or {}
-
-
-def _observations(trial: Object) -> Sequence[Mapping[str, Any]]:
-    return _status(trial).get("observations") or ()
-
-
-def _phase(trial: Object) -> str:
-    return str(_status(trial).get("phase") or TrialPhase.QUEUED)
-
-
-def _owned(trial: Object, study: Object) -> bool:
-    uid = study["metadata"]["uid"]
-    return any(o["uid"] == uid for o in trial["metadata"].get("ownerReferences") or ())
 
 
 def _number(value: Any, default: float = 0.0) -> float:

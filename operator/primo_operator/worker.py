@@ -1,4 +1,7 @@
-"""The optimizer's process: a line of JSON in, a line of JSON out, until the input ends."""
+"""The optimizer's process: a line of JSON in, a line of JSON out, until the input ends.
+
+It keeps the trials of each study that it was told of, and is told what is new (`told.py`).
+"""
 
 import contextlib
 import json
@@ -14,17 +17,25 @@ from primo_optimizer import PrimoError, Problem, SpaceExhaustedError, Trial, sug
 # What torch says instead of raising MemoryError.
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "bad_alloc")
 
+Histories = dict[str, dict[int, Trial]]
 
-def answer(question: dict[str, Any]) -> dict[str, Any]:
-    """The suggestions for a question, or why there are none, as plain JSON data."""
+
+def answer(question: dict[str, Any], histories: Histories) -> dict[str, Any]:
+    """The suggestions for a question, or why there are none, as plain JSON data.
+
+    Args:
+        histories: trials by study and number; what the question tells is put in.
+    """
     try:
+        trials = _learn(question, histories)
         problem = Problem.from_spec(question["spec"])
         earlier = tuple(map(Trial.from_dict, question["earlier"]))
         problem = replace(problem, earlier=earlier)
-        trials = [Trial.from_dict(given) for given in question["trials"]]
+        # A number that was left out is asked for as it was before there were higher ones.
+        lower = [trial for trial in trials.values() if trial.number < question["next_number"]]
         suggestions = suggest(
             problem,
-            trials,
+            lower,
             question["count"],
             question["seed"],
             question["next_number"],
@@ -39,6 +50,19 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         out = isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY)
         return {"out_of_memory": text} if out else {"error": text}
     return {"suggestions": [suggestion.to_dict() for suggestion in suggestions]}
+
+
+def _learn(question: dict[str, Any], histories: Histories) -> dict[int, Trial]:
+    """The study's trials, with what is new."""
+    study = question["study"]
+    for forgotten in (*question["forget"], *([study] if question["anew"] else [])):
+        histories.pop(forgotten, None)
+    trials = histories.setdefault(study, {})
+    for given in question["trials"]:
+        trials[given["number"]] = Trial.from_dict(given)
+    for number in question["gone"]:
+        trials.pop(number, None)
+    return trials
 
 
 def limit_memory(mib: int) -> None:
@@ -63,8 +87,9 @@ def main() -> None:
     # What a library prints must not end up between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    histories: Histories = {}
     for line in sys.stdin:
-        answers.write(json.dumps(answer(json.loads(line))) + "\n")
+        answers.write(json.dumps(answer(json.loads(line), histories)) + "\n")
         answers.flush()
 
 

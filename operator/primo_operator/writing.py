@@ -17,14 +17,16 @@ from primo_operator.cluster import (
     merge_patch,
 )
 from primo_operator.memory import Memory
-from primo_operator.mirror import Family, Key, Kind, Mirror
-from primo_operator.observe import observe, trial_objects
+from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.observe import observe
 from primo_operator.ports import Clock
 from primo_operator.settings import Settings
+from primo_operator.views import TrialView
 from primo_study import record
+from primo_study.ending import ending
 from primo_study.objects import StudyStatus, TrialStatus
 from primo_study.record import MAX_MESSAGE
-from primo_study.status import summarise
+from primo_study.status import phase, summarise
 from primo_study.study import Study, TrialRecord, Waiting
 from primo_study.unknown import with_unknown
 
@@ -46,8 +48,10 @@ class Writer:
         family, memory = self.mirror.family(key), self.memories[key]
         uid = family.study["metadata"]["uid"] if family.study else ""
         if memory.uid != uid:
-            synced = memory.synced_at if not memory.uid else None
-            self.memories[key] = memory = Memory(uid=uid, synced_at=synced)
+            # After another one of this name there may be much that nobody has shown us.
+            self.memories[key] = memory = Memory(
+                uid=uid, synced_at=memory.synced_at, doubted=bool(memory.uid)
+            )
         template = memory.template
         if template.problem and not template.fatal and self.clock.now() >= memory.template_retry_at:
             memory.template_generation = 0  # to be asked again
@@ -57,38 +61,34 @@ class Writer:
         """The time now, as objects hold it."""
         return datetime.fromtimestamp(int(self.clock.now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def trial_object(self, key: Key, trial: TrialRecord) -> Object | None:
+    def trial_view(self, key: Key, trial: TrialRecord) -> TrialView | None:
         """As our view shows it now; None if it has been deleted during this pass."""
-        family: Family = self.mirror.family(key)
-        return trial_objects(family, self.memories[key].uid).get(trial.name)
+        view = self.mirror.family(key).trials.get(trial.name)
+        own = view and view.record and self.memories[key].uid in view.owners
+        return view if own else None
 
     async def trial(self, key: Key, old: TrialRecord, new: TrialRecord) -> bool:
         """Write a trial's record. True if something was written, or the trial is gone."""
-        return await self._trial_status(self.trial_object(key, old), record.status(new))
+        return await self._trial_status(key, self.trial_view(key, old), record.status(new))
 
     async def request(self, key: Key, name: str, phase: str, why: Waiting) -> bool:
         """Write what is said about a trial of the user's that has no number yet."""
         said = {"phase": phase, "reason": why.reason, "message": why.message[:MAX_MESSAGE]}
-        return await self._trial_status(self.request_object(key, name), said)
+        return await self._trial_status(key, self.mirror.family(key).trials.get(name), said)
 
-    def request_object(self, key: Key, name: str) -> Object | None:
-        trials = self.mirror.family(key).trials
-        return next((trial for trial in trials if trial["metadata"]["name"] == name), None)
-
-    async def _trial_status(self, obj: Object | None, status: Object) -> bool:
-        if obj is None:
+    async def _trial_status(self, key: Key, view: TrialView | None, status: Object) -> bool:
+        if view is None:
             return True
-        before = obj.get("status") or {}
+        before = view.status
         patch = merge_patch(before, with_unknown(TrialStatus, before, status))
         if not patch:
             return False
-        metadata = obj["metadata"]
         try:
             written = await self.cluster.patch_trial_status(
-                metadata["namespace"], metadata["name"], patch, metadata["resourceVersion"]
+                key.namespace, view.name, patch, view.version
             )
         except NotFoundError:  # deleted by hand: its Jobs follow it
-            self.mirror.absorb(Kind.TRIAL, obj, deleted=True)
+            self.mirror.deleted(key, view)
             return True
         self.mirror.absorb(Kind.TRIAL, written)
         return True
@@ -99,25 +99,26 @@ class Writer:
         Returns:
             Seconds until it may be written, if it is too early now; None if it is as it should be.
         """
-        study, memory = self.observe(key), self.memories[key]
-        family = self.mirror.family(key)
+        memory, family = self.memories[key], self.mirror.family(key)
+        before = (family.study or {}).get("status") or {}
+        early = memory.status_at + self.settings.status_interval_s - self.clock.monotonic()
+        # What it would say is work: not before it may be said, but for a study that may end.
+        study = self.observe(key) if family.study else None
         if study is None or study.deleting or family.study is None:
             return None
-        before = family.study.get("status") or {}
+        if early > 0 and before.get("phase") == phase(study, ending(study, self.clock.now())):
+            return early
         after = summarise(study, self.clock.now(), self.stamp(), names.selector(study.name))
         patch = merge_patch(before, with_unknown(StudyStatus, before, after))
         if not patch:
             return None
-        early = memory.status_at + self.settings.status_interval_s - self.clock.monotonic()
-        if early > 0 and before.get("phase") == after["phase"]:
-            return early
         memory.status_at = self.clock.monotonic()
         try:
             written = await self.cluster.patch_study_status(
                 study.namespace, study.name, patch, family.study["metadata"]["resourceVersion"]
             )
         except (ConflictError, NotFoundError):
-            memory.synced_at = None
+            memory.doubted = True
             return 0.0
         self.mirror.absorb(Kind.STUDY, written)
         self._notify_transition(key, before, after)

@@ -63,7 +63,7 @@ def _refused(study: Study) -> Ending | None:
 
 def _hopeless(study: Study) -> Ending | None:
     assert study.spec
-    failed = [trial for trial in study.trials if trial.phase is TrialPhase.FAILED]
+    failed = list(study.in_phase(TrialPhase.FAILED))
     limit = study.spec.budget.failed_trials
     if limit is not None and len(failed) > limit:
         message = f"{len(failed)} trials failed, budget.failedTrials allows {limit}"
@@ -95,8 +95,8 @@ def _met(study: Study) -> Ending | None:
     targets = {o.name: o for o in study.spec.objectives if o.target is not None}
     if not targets:
         return None
-    for trial in study.trials:
-        if trial.phase is not TrialPhase.COMPLETED or not trial.feasible:
+    for trial in study.in_phase(TrialPhase.COMPLETED):
+        if not trial.feasible:
             continue
         if not trial.measures(targets):
             continue

@@ -4,6 +4,7 @@ The rules hold for any moment, not for an event: "three runs should be open, two
 missed, repeated or lost on the way here, the next pass says what is left to do.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from primo_study import awaiting
@@ -11,10 +12,13 @@ from primo_study.ending import Ending, ending
 from primo_study.phases import Reason, TrialPhase
 from primo_study.queries import Question
 from primo_study.requests import judge
-from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting
+from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting, epoch
 
 # A run whose pod cannot start by itself (no image, no ConfigMap, refused by quota) fails after it.
 START_DEADLINE_S = 600.0
+# That a run has started is written down once it has lasted so long: most that end at once are
+# spared a write, and those who wait for GPUs do not see the difference.
+STARTED_AFTER_S = 2.0
 MAX_MESSAGE = 1024  # of one that is written to a trial
 
 
@@ -196,6 +200,24 @@ class Plan:
     wake_at: float | None = field(default=None)
 
 
+def divided(actions: Sequence[Action]) -> tuple[list[list[Action]], list[Action]]:
+    """Those that concern one trial or Job each, by what they concern; the others, in order.
+
+    The first may be taken in any order, or at once: none of them looks at what another one does.
+    """
+    alone: dict[int | str, list[Action]] = {}
+    others: list[Action] = []
+    for action in actions:
+        match action:
+            case CheckTemplate() | Adopt() | NoteRequest() | Ask():
+                others.append(action)
+            case RemoveJob(job) | Expire(job):
+                alone.setdefault(job, []).append(action)
+            case _:
+                alone.setdefault(action.trial.number, []).append(action)
+    return list(alone.values()), others
+
+
 def decide(study: Study, now: float) -> Plan:
     """What to do for this study now.
 
@@ -213,14 +235,14 @@ def decide(study: Study, now: float) -> Plan:
         return Plan((CheckTemplate(),))
     end = ending(study, now)
     actions: list[Action] = []
-    for trial in study.trials:
-        if trial.unfinished:
-            actions += _for_trial(study, trial, end, now)
-        elif trial.stop is not None and trial.phase is TrialPhase.PAUSED:
+    for trial in study.unfinished_trials:
+        actions += _for_trial(study, trial, end, now)
+    for trial in study.in_phase(TrialPhase.PAUSED):
+        if trial.stop is not None:
             actions.append(Stop(trial, trial.stop))
     actions += [RemoveJob(job) for job in study.leftovers]
     actions += _expiries(study)
-    slots = free_slots(study, end)
+    slots = 0 if study.has_gap else free_slots(study, end)
     retries = _retries_asked(study, slots)
     requests = _for_requests(study, end, slots - len(retries))
     actions += retries + requests
@@ -263,7 +285,7 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
             if evidence.suspended and evidence.waiting and trial.phase is TrialPhase.RUNNING:
                 return [NoteQueuedAgain(trial, evidence.waiting)]
             if evidence.running and trial.phase is TrialPhase.QUEUED:
-                return [NoteStarted(trial)]
+                return [NoteStarted(trial)] if now >= _noted_at(trial, now) else []
             return _note(trial)
 
 
@@ -286,7 +308,7 @@ def _for_reported(study: Study, trial: TrialRecord, end: Ending | None, now: flo
 
 
 def _retries_asked(study: Study, slots: int) -> list[RetryAsked]:
-    wanted = [trial for trial in study.trials if trial.to_retry and not trial.evidence.lingering]
+    wanted = [trial for trial in study.to_retry if not trial.evidence.lingering]
     return [RetryAsked(trial) for trial in wanted[:slots]]
 
 
@@ -357,15 +379,27 @@ def _deadline(trial: TrialRecord) -> float | None:
     return evidence.since + START_DEADLINE_S
 
 
+def _noted_at(trial: TrialRecord, now: float) -> float:
+    """When it is written down that its pod runs; at once if the node's clock is not ours."""
+    started_at = trial.evidence.started_at
+    if started_at is None or epoch(started_at) > now:
+        return now
+    return epoch(started_at) + STARTED_AFTER_S
+
+
 def _overdue(trial: TrialRecord, now: float) -> bool:
     deadline = _deadline(trial)
     return deadline is not None and now >= deadline
 
 
 def free_slots(study: Study, end: Ending | None) -> int:
-    """How many runs may be opened."""
+    """How many runs may be opened.
+
+    A trial that may be missing is asked for alone: it may be there, and hold a slot.
+    """
     assert study.spec
-    return 0 if end or _held(study) else max(study.spec.slots - study.unfinished, 0)
+    free = 0 if end or _held(study) else max(study.spec.slots - study.unfinished, 0)
+    return min(free, 1) if study.has_gap else free
 
 
 def room(study: Study, end: Ending | None) -> Ask | None:
@@ -383,14 +417,15 @@ def room(study: Study, end: Ending | None) -> Ask | None:
 
 def _wake_at(study: Study, end: Ending | None, now: float) -> float | None:
     assert study.spec
-    times = [deadline for t in study.trials if t.unfinished and (deadline := _deadline(t))]
-    times += [
-        due for t in study.trials if t.unfinished for due in awaiting.moments(study, t) if due > now
-    ]
+    unfinished = study.unfinished_trials
+    times = [deadline for t in unfinished if (deadline := _deadline(t))]
+    times += [due for t in unfinished for due in awaiting.moments(study, t) if due > now]
+    starting = (t for t in unfinished if t.evidence.running and t.phase is TrialPhase.QUEUED)
+    times += [due for t in starting if (due := _noted_at(t, now)) > now]
     if study.spec.duration_s is not None and end is None and study.suspended_since is None:
         times.append(study.created_at + study.spec.duration_s + study.suspended_s(now))
     if study.spec.budget.gpu_hours is not None and end is None:
-        holding = (t.run for t in study.trials if t.run.open and not t.run.reported)
+        holding = (t.run for t in unfinished if t.run.open and not t.run.reported)
         held = sum(run.gpus or 0.0 for run in holding if run.started_at)
         if held:
             left = study.spec.budget.gpu_hours - study.gpu_hours(now)

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -323,9 +324,14 @@ class StudySpec(Model):
 
     def problem(self) -> Problem:
         """The search problem in it."""
+        return self._problem
+
+    @cached_property
+    def _problem(self) -> Problem:
+        # Each pass asks for it several times.
         return Problem.from_spec(self.model_dump(by_alias=True, exclude_none=True))
 
-    @property
+    @cached_property
     def template_hash(self) -> str:
         """Ten hex digits that tell one trial template from another."""
         given = self.trial_template.model_dump(by_alias=True, exclude_none=True, mode="json")

@@ -4,7 +4,6 @@ Nothing in it changes by the mere passing of time, and its size does not grow wi
 trials: it is written only when it differs.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -43,18 +42,16 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         selector: labels of the study's pods.
     """
     end = ending(study, now)
-    phase = _phase(study, end)
-    counts = Counter(trial.phase for trial in study.trials)
-    done = counts[TrialPhase.COMPLETED] + counts[TrialPhase.FAILED] + counts[TrialPhase.STOPPED]
-    done += counts[TrialPhase.PAUSED]
-    finished = phase in (StudyPhase.COMPLETED, StudyPhase.FAILED)
+    said = phase(study, end)
+    done = len(study.trials) - study.unfinished
+    finished = said in (StudyPhase.COMPLETED, StudyPhase.FAILED)
     status = StudyStatus(
         observed_generation=study.generation,
-        phase=phase.value,
-        conditions=_conditions(study, phase, end, stamp),
+        phase=said.value,
+        conditions=_conditions(study, said, end, stamp),
         trials=TrialCounts(
             total=len(study.trials),
-            **{phase.value.lower(): counts[phase] for phase in TrialPhase},
+            **{each.value.lower(): study.count(each) for each in TrialPhase},
         ),
         next_trial=study.next_number,
         running=study.unfinished,
@@ -65,7 +62,7 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
             gpu_hours=study.gpu_hours() or None,
         ),
         optimizer=_optimizer(study),
-        suspended_seconds=_suspended_seconds(study, phase, now),
+        suspended_seconds=_suspended_seconds(study, said, now),
         priors=_priors(study),
         completion_time=(study.status.get("completionTime") or stamp) if finished else None,
         selector=selector,
@@ -74,11 +71,12 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
     return status.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
-def _phase(study: Study, end: Ending | None) -> StudyPhase:
+def phase(study: Study, end: Ending | None) -> StudyPhase:
+    """Which one it is in now."""
     before = StudyPhase(study.status.get("phase") or StudyPhase.PENDING)
-    phase = _wanted_phase(study, end, before)
-    assert phase is before or phase in STUDY_TRANSITIONS[before], (before, phase)
-    return phase
+    now = _wanted_phase(study, end, before)
+    assert now is before or now in STUDY_TRANSITIONS[before], (before, now)
+    return now
 
 
 def _wanted_phase(study: Study, end: Ending | None, before: StudyPhase) -> StudyPhase:
@@ -102,10 +100,11 @@ def _suspended_seconds(study: Study, phase: StudyPhase, now: float) -> int | Non
 
 def _stage(study: Study) -> str | None:
     """Of the latest trial: suggestions of the model never go back to the initial design."""
-    stages = [stage for t in study.trials if (stage := t.explanation.get("stage"))]
-    if StudyPhase.OPTIMIZING.value in stages:
+    told = (stage for t in reversed(study.trials) if (stage := t.explanation.get("stage")))
+    latest: str | None = next(told, None)
+    if latest != StudyPhase.OPTIMIZING and StudyPhase.OPTIMIZING in told:
         return StudyPhase.OPTIMIZING.value
-    return stages[-1] if stages else None
+    return latest
 
 
 def _optimizer(study: Study) -> OptimizerStatus | None:
@@ -131,7 +130,7 @@ def _results(study: Study) -> dict[str, Any]:
     if study.spec is None:
         return {}
     objectives = [objective.name for objective in study.spec.objectives]
-    full = [t for t in study.trials if t.phase is TrialPhase.COMPLETED and t.measures(objectives)]
+    full = [t for t in study.in_phase(TrialPhase.COMPLETED) if t.measures(objectives)]
     completed = [trial for trial in full if trial.feasible]
     infeasible = len(full) - len(completed) if study.spec.constraints else None
     if not completed:
@@ -259,7 +258,7 @@ def _metrics(study: Study) -> Said | None:
     kind = "MetricsAvailable"
     if study.access.refused:
         return (kind, "False", study.access.refused.value, study.access.message)
-    for trial in study.trials:
+    for trial in study.unfinished_trials:
         run = trial.run
         waits = run.open and run.reported and run.reason
         if waits and run.reason != Gap.AWAITING:

@@ -4,10 +4,12 @@ A trial's record (its runs and observations) is what has been written to its obj
 beside it is what the cluster shows now and nobody has written down yet.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain, takewhile
+from operator import attrgetter
 from typing import Any
 
 from primo_optimizer import Observation, Trial
@@ -233,6 +235,13 @@ class TrialRecord:
             for run in self.runs
         )
 
+    def fidelity_spent(self, full: float) -> float:
+        """What its runs add: each rung is paid once, whatever its attempts."""
+        if len(self.runs) == 1:
+            return (self.run.fidelity or full) - (self.run.resume_from or 0.0)
+        reached = {(run.rung, run.fidelity, run.resume_from) for run in self.runs}
+        return sum((to or full) - (since or 0.0) for _, to, since in reached)
+
     def as_trial(self) -> Trial:
         """As the optimizer sees it."""
         return Trial(
@@ -300,6 +309,7 @@ class Study:
     Attributes:
         spec: None if it cannot be read; `problems` then says why.
         created_at: seconds since the epoch, by the API server's clock.
+        trials: by number.
         status: as last written; what it holds may be older than the trials.
         leftovers: names of Jobs of this study that are no open run of a trial.
         requests: trials of the user's own that have no number yet, the oldest first.
@@ -309,7 +319,8 @@ class Study:
         asked: the optimizer has been asked since the operator started.
         sources: what the studies that it is warm started from have observed.
         deleting: its deletion has begun.
-        used_numbers: trial numbers below this were seen in use, though no trial may have them now.
+        used_numbers: trial numbers seen in use that `status` does not count yet, though no trial
+            may have them now.
         access: to Prometheus, where objectives need it.
     """
 
@@ -331,8 +342,25 @@ class Study:
     asked: bool = False
     sources: tuple[Source, ...] = ()
     deleting: bool = False
-    used_numbers: int = 0
+    used_numbers: Collection[int] = ()
     access: Access = field(default_factory=Access)
+    # Most rules are about few of ten thousand trials: they are sorted out once.
+    _by_phase: Mapping[TrialPhase, Sequence[TrialRecord]] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        by_phase: dict[TrialPhase, list[TrialRecord]] = {phase: [] for phase in TrialPhase}
+        for trial in self.trials:
+            by_phase[trial.phase].append(trial)
+        object.__setattr__(self, "_by_phase", by_phase)
+
+    def in_phase(self, *phases: TrialPhase) -> Iterator[TrialRecord]:
+        """The trials in one of these phases, by phase, then by number."""
+        return chain.from_iterable(self._by_phase[phase] for phase in phases)
+
+    def count(self, phase: TrialPhase) -> int:
+        return len(self._by_phase[phase])
 
     def condition(self, kind: str) -> Mapping[str, Any] | None:
         """As last written."""
@@ -341,9 +369,26 @@ class Study:
 
     @property
     def next_number(self) -> int:
-        """The lowest number a new trial may get: also those of deleted trials are used up."""
-        known = max((trial.number + 1 for trial in self.trials), default=0)
-        return max(known, self.used_numbers, self.status.get("nextTrial") or 0)
+        """The lowest number a new trial may get: also those of deleted trials are used up.
+
+        Trials are made several at once, so that some may be there and a lower one not.
+        """
+        number: int = self.status.get("nextTrial") or 0
+        recent = takewhile(lambda trial: trial.number >= number, reversed(self.trials))
+        used = {*self.used_numbers, *(trial.number for trial in recent)}
+        while number in used:
+            number += 1
+        return number
+
+    @property
+    def has_gap(self) -> bool:
+        """A trial may be missing below others: the call that was to make it has failed, or not."""
+        return bool(self.trials) and self.trials[-1].number > self.next_number
+
+    @property
+    def unfinished_trials(self) -> Sequence[TrialRecord]:
+        """Those that hold a slot, by number: queued ones too."""
+        return sorted(self.in_phase(*UNFINISHED), key=attrgetter("number"))
 
     @property
     def has_ended(self) -> bool:
@@ -353,18 +398,24 @@ class Study:
 
     @property
     def unfinished(self) -> int:
-        """Runs that hold a slot: queued ones too."""
-        return sum(trial.unfinished for trial in self.trials)
+        """How many hold a slot."""
+        return sum(map(self.count, UNFINISHED))
+
+    @property
+    def to_retry(self) -> Sequence[TrialRecord]:
+        """Those whose user has asked for another attempt, by number."""
+        ended = self.in_phase(TrialPhase.FAILED, TrialPhase.STOPPED)
+        return sorted((t for t in ended if t.to_retry), key=attrgetter("number"))
 
     @property
     def settled(self) -> bool:
         """Nothing runs or waits to run, and nobody has asked for another attempt."""
-        return not any(trial.unfinished or trial.to_retry for trial in self.trials)
+        return not (self.unfinished or self.to_retry)
 
     @property
     def under_way(self) -> int:
         """Runs that have a Job, or are about to: those of a suspended study may have none."""
-        return sum(trial.unfinished and trial.run.open for trial in self.trials)
+        return sum(trial.run.open for trial in self.in_phase(*UNFINISHED))
 
     @property
     def blind(self) -> bool:
@@ -402,8 +453,11 @@ class Study:
         starts = {}
         for prior in (self.spec and self.spec.priors) or ():
             name = prior.objective
+            if name in written:
+                starts[name] = written[name]
+                continue
             knowing = (trial.number for trial in self.trials if name in trial.priors)
-            starts[name] = written.get(name, min(knowing, default=self.next_number))
+            starts[name] = next(knowing, self.next_number)
         return starts
 
     def full_evaluations(self) -> float:
@@ -412,13 +466,10 @@ class Study:
         Never less than was once written, even if trials have been deleted since.
         """
         full = self.full_fidelity
-        spent = 0.0
-        for trial in self.trials:
-            reached = {(run.rung, run.fidelity, run.resume_from) for run in trial.runs}
-            if full is None:
-                spent += 1.0
-            else:
-                spent += sum((to or full) - (since or 0.0) for _, to, since in reached) / full
+        if full is None:
+            spent = float(len(self.trials))
+        else:
+            spent = sum(trial.fidelity_spent(full) for trial in self.trials) / full
         return max(round(spent, 6), self._written("fullEvaluations"))
 
     def gpu_hours(self, now: float | None = None) -> float:

@@ -110,6 +110,8 @@ def _limited(
     """With promotions in place of new trials beyond the limit, if any are due."""
     new = [s for s in suggestions if s.resume_from is None and s.trial >= first]
     over = {s.trial: s for s in new[new_trials:]}
+    if not over:
+        return list(suggestions)
     kept = [s for s in suggestions if s.trial not in over]
     for suggestion in kept:
         history = history.after(suggestion)

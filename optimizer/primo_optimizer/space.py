@@ -217,7 +217,7 @@ class SearchSpace:
         Values of parameters that are not there do not count.
         """
         if not self.conditions:
-            return tuple(configuration[p.name] for p in self.parameters)
+            return tuple([configuration[p.name] for p in self.parameters])
         there = self._active(configuration)
         return tuple(configuration[p.name] if p.name in there else None for p in self.parameters)
 

@@ -11,8 +11,7 @@ import pytest
 
 from primo_operator import names
 from primo_operator.cluster import Cluster, Notice
-from primo_operator.handlers import registry
-from primo_operator.kubernetes_cluster import KubernetesCluster
+from primo_operator.kubernetes_cluster import EVERYWHERE, KubernetesCluster
 from primo_operator.leadership import Leases
 from primo_operator.manifests import job, trial_object
 from primo_operator.settings import Settings
@@ -79,15 +78,11 @@ async def _called(port: type) -> set[Right]:
 
 
 def _watched() -> Iterator[Right]:
-    """kopf lists what it watches."""
-    for handler in registry(Settings())._watching.get_all_handlers():
-        selector = handler.selector
-        assert selector
-        core = selector.group == "" or selector.group is None
-        names_ = [selector.plural, selector.any_name]
-        (plural,) = (str(name) for name in names_ if name)
+    """What is watched is listed."""
+    for root, plural, _ in EVERYWHERE.values():
+        _, _, group_version = root.partition("/apis/")
         for verb in ("list", "watch"):
-            yield verb, "" if core else str(selector.group), plural
+            yield verb, group_version.partition("/")[0], plural
 
 
 def _owning() -> Iterator[Right]:

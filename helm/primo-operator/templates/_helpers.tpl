@@ -150,7 +150,7 @@ annotations:
 # A trial's object is made before its first Job; one that a user has made gets its number.
 - apiGroups: [primo.dev]
   resources: [primotrials]
-  verbs: [create, get, list, patch, watch]
+  verbs: [create, list, patch, watch]
 - apiGroups: [primo.dev]
   resources: [primostudies/status, primotrials/status]
   verbs: [patch]

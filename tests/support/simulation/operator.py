@@ -21,6 +21,7 @@ from support.simulation.actors.prometheus import SimulatedMetrics
 from support.simulation.api import watched
 from support.simulation.cluster import Call, SimulatedCluster
 from support.simulation.faults import OPTIMIZER_LIMIT_S, BugError
+from support.simulation.interleaving import Interleaved
 from support.simulation.scenario import NAMESPACE, START, ViolationError
 
 if TYPE_CHECKING:
@@ -85,7 +86,13 @@ class Operator:
         )
         metrics, clock = SimulatedMetrics(self), _Clock(self)
         self.reconciler = Reconciler(
-            cluster, self.world.suggester, metrics, clock, settings, self.mirror
+            cluster,
+            self.world.suggester,
+            metrics,
+            clock,
+            settings,
+            self.mirror,
+            Interleaved(self.world.rng),
         )
         self.elector: Elector | None = None
         if self.world.scenario.lease:

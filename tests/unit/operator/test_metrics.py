@@ -93,7 +93,7 @@ def trial(number: int, phase: str = "Completed", error: float | None = 0.1) -> d
             "phase": phase,
             "fidelity": 9,
             "observations": observations,
-            "runs": [{"job": f"digits-{number}-r0-a0"}],
+            "runs": [{"job": f"digits-{number}-r0-a0", "rung": 0, "attempt": 0}],
         },
     }
 

@@ -11,7 +11,7 @@ from primo_operator.names import STUDY_LABEL
 KEY = Key("team", "digits")
 
 
-def obj(version: int, uid: str = "u", **fields: Any) -> dict[str, Any]:
+def obj(version: int, uid: str = "u", **status: Any) -> dict[str, Any]:
     metadata = {
         "name": uid,
         "namespace": "team",
@@ -19,11 +19,11 @@ def obj(version: int, uid: str = "u", **fields: Any) -> dict[str, Any]:
         "resourceVersion": str(version),
         "labels": {STUDY_LABEL: "digits"},
     }
-    return {"metadata": metadata, **fields}
+    return {"metadata": metadata, "spec": {}, "status": status}
 
 
 def phases(mirror: Mirror) -> list[Any]:
-    return [pod.get("phase") for pod in mirror.family(KEY).pods]
+    return [pod["status"].get("phase") for pod in mirror.family(KEY).pods]
 
 
 def test_an_older_event_changes_nothing() -> None:
@@ -52,7 +52,7 @@ def test_a_departed_pod_keeps_its_last_state() -> None:
     mirror = Mirror()
     mirror.absorb(Kind.POD, obj(1, phase="Running"))
     mirror.absorb(Kind.POD, obj(2, phase="Succeeded"), deleted=True)
-    assert [p["phase"] for p in mirror.family(KEY).departed.values()] == ["Succeeded"]
+    assert [p["status"]["phase"] for p in mirror.family(KEY).departed.values()] == ["Succeeded"]
     assert phases(mirror) == []
 
 

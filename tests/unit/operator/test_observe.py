@@ -7,7 +7,8 @@ import pytest
 from primo_operator import names
 from primo_operator.memory import Memory
 from primo_operator.mirror import Family, Kind
-from primo_operator.observe import observe, prune
+from primo_operator.observe import observe
+from primo_operator.views import trial_view
 from primo_study import record
 from primo_study.phases import TrialPhase
 from primo_study.study import Study
@@ -25,7 +26,7 @@ def family(*trials: dict[str, Any]) -> Family:
     found = Family()
     metadata = {"name": "digits", "namespace": "team", "uid": UID, "creationTimestamp": STAMP}
     found.study = {"metadata": {**metadata, "generation": 1}, "spec": spec_dict()}
-    found.objects[Kind.TRIAL] = {obj["metadata"]["uid"]: obj for obj in trials}
+    found.trials = {obj["metadata"]["name"]: trial_view(obj) for obj in trials}
     return found
 
 
@@ -87,25 +88,38 @@ def test_the_annotation_to_stop(value: str, stop: str | None) -> None:
     assert found.stop == stop
 
 
-def test_each_version_of_a_trial_is_read_once() -> None:
-    memory, found = Memory(uid=UID), family(done(0), done(1))
-    first, second = seen_by(found, memory).trials
-    assert seen_by(found, memory).trials[0] is first
-    found.objects[Kind.TRIAL]["uid-t-0"] = done(0)
-    again = seen_by(found, memory).trials
-    assert again[0] is not first
-    assert again[0] == first
-    assert again[1] is second
-    del found.objects[Kind.TRIAL]["uid-t-1"]
-    prune(found, memory, seen_by(found, memory))
-    assert list(memory.records) == ["uid-t-0"]
+def test_a_trial_at_rest_is_read_once() -> None:
+    found = family(done(0), done(1))
+    first, second = seen_by(found).trials
+    found.trials["t-1"] = trial_view(done(1))
+    again = seen_by(found).trials
+    assert again[0] is first
+    assert again[1] is not second
+    assert again[1] == second
 
 
 def test_a_number_that_was_seen_stays_used_though_its_trial_is_gone() -> None:
-    memory, found = Memory(uid=UID), family(done(0), done(4))
-    assert seen_by(found, memory).next_number == 5
-    del found.objects[Kind.TRIAL]["uid-t-4"]
-    assert seen_by(found, memory).next_number == 5
+    memory, found = Memory(uid=UID), family(done(0), done(1))
+    assert seen_by(found, memory).next_number == 2
+    del found.trials["t-1"]
+    assert seen_by(found, memory).next_number == 2
+
+
+def test_a_number_below_others_that_nobody_has_seen_is_given_next() -> None:
+    """Its trial was to be made with theirs, and the call has failed; or it is not there yet."""
+    memory, found = Memory(uid=UID), family(done(0), done(1), done(4))
+    study = seen_by(found, memory)
+    assert (study.next_number, study.has_gap) == (2, True)
+    found.trials["t-2"], found.trials["t-3"] = trial_view(done(2)), trial_view(done(3))
+    study = seen_by(found, memory)
+    assert (study.next_number, study.has_gap) == (5, False)
+
+
+def test_what_the_status_counts_is_no_gap() -> None:
+    found = family(done(0), done(4))
+    assert found.study
+    found.study["status"] = {"nextTrial": 5}
+    assert (seen_by(found).next_number, seen_by(found).has_gap) == (5, False)
 
 
 @pytest.mark.parametrize(

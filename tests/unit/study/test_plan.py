@@ -1,6 +1,7 @@
 """`decide` as a table: what is done next for a study in each state."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from primo_study.plan import (
     NoteQueuedAgain,
     NoteStarted,
     NoteWaiting,
+    Plan,
     Record,
     RemoveJob,
     Retry,
@@ -49,6 +51,10 @@ NO_GPU = Waiting("Unschedulable", "0/1 nodes", endless=False)
 
 def there(**fields: Any) -> Evidence:
     return Evidence(job=JobState.PRESENT, since=CREATED, **fields)
+
+
+def stamped(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def kinds(found: Study, now: float = NOW) -> list[type[Action]]:
@@ -560,3 +566,13 @@ def test_a_raised_budget_is_asked_for_again() -> None:
     memory.vain = fingerprint(study(DONE))
     assert memory.vain == fingerprint(study(DONE))
     assert memory.vain != fingerprint(replace(study(DONE), generation=2))
+
+
+def test_a_start_is_noted_once_it_has_lasted() -> None:
+    """Most of what ends at once is spared a write; a node's clock may be ahead of ours."""
+    started = stamped(NOW - 1)
+    found = study(trial(0, evidence=there(running=True, started_at=started)), trial(1))
+    assert decide(found, NOW) == Plan((), NOW + 1)
+    assert kinds(found, NOW + 1) == [NoteStarted]
+    ahead = study(trial(0, evidence=there(running=True, started_at=stamped(NOW + 99))), trial(1))
+    assert kinds(ahead) == [NoteStarted]

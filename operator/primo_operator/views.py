@@ -1,0 +1,139 @@
+"""What is kept of trials, Jobs and pods: what passes read of them, and no more.
+
+As the API server sends it an ended trial takes 20 KB of memory, and its Job and pod as much again.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from primo_operator import names
+from primo_operator.cluster import Object
+from primo_operator.gpus import gpus
+from primo_operator.reading import read_trial
+from primo_study import record
+from primo_study.study import TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """A trial's object.
+
+    Attributes:
+        owners: their UIDs.
+        studies: the UIDs of those that are studies.
+        record: None without a number: a user has made it by hand.
+        obj: the whole object, where the record does not tell all of it, or it will change soon.
+    """
+
+    name: str
+    uid: str
+    version: str
+    owners: tuple[str, ...]
+    studies: tuple[str, ...]
+    deleting: bool
+    record: TrialRecord | None
+    obj: Object | None
+
+    @property
+    def at_rest(self) -> bool:
+        """The cluster has nothing to tell of it: it has no open run, and nobody asks for one."""
+        return bool(self.record and not (self.record.unfinished or self.record.to_retry))
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """As written; of a trial at rest, as we would write it."""
+        if self.obj is not None:
+            return self.obj.get("status") or {}
+        assert self.record
+        return record.status(self.record)
+
+
+def trial_view(obj: Object) -> TrialView:
+    metadata = obj["metadata"]
+    references = metadata.get("ownerReferences") or ()
+    owners = tuple(sys.intern(owner["uid"]) for owner in references)
+    studies = tuple(sys.intern(o["uid"]) for o in references if o["kind"] == names.STUDY_KIND)
+    # Ours comes last, where there was another.
+    found = read_trial(obj, studies[-1] if studies else "") if "number" in obj["spec"] else None
+    return TrialView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        version=metadata.get("resourceVersion") or "",
+        owners=owners,
+        studies=owners if studies == owners else studies,
+        deleting=bool(metadata.get("deletionTimestamp")),
+        record=found,
+        obj=None if found and _told(found, obj) else _without_managers(obj),
+    )
+
+
+def _told(found: TrialRecord, obj: Object) -> bool:
+    """Its record tells all that its object does; one of a newer version may hold more."""
+    return not found.unfinished and record.status(found) == obj.get("status")
+
+
+def slim_job(obj: Object) -> Object:
+    """A Job without what nobody reads: of its pod the limits that ask for GPUs."""
+    metadata, spec = obj["metadata"], obj["spec"]
+    template = ((spec.get("template") or {}).get("spec")) or {}
+    kept = {name: spec[name] for name in ("suspend", "ttlSecondsAfterFinished") if name in spec}
+    conditions = [_plain(c) for c in (obj.get("status") or {}).get("conditions") or ()]
+    return {
+        "metadata": _metadata(metadata, (names.TEMPLATE_LABEL, names.STUDY_LABEL)),
+        "spec": {**kept, "template": {"spec": _limits(template) if gpus(template) else {}}},
+        "status": {"conditions": conditions},
+    }
+
+
+def slim_pod(obj: Object) -> Object:
+    """A pod without its spec: how it stands says its status."""
+    return {
+        "metadata": _metadata(obj["metadata"], (names.STUDY_LABEL,)),
+        "status": obj.get("status") or {},
+    }
+
+
+_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
+
+
+def _metadata(metadata: Object, labels: tuple[str, ...]) -> Object:
+    kept = {name: metadata[name] for name in _METADATA if metadata.get(name) is not None}
+    given = metadata.get("labels") or {}
+    owners = metadata.get("ownerReferences") or ()
+    return {
+        **kept,
+        "labels": {label: sys.intern(given[label]) for label in labels if label in given},
+        "ownerReferences": [{name: o[name] for name in ("kind", "name", "uid")} for o in owners],
+    }
+
+
+def _plain(condition: Object) -> Object:
+    return {sys.intern(name): _interned(value) for name, value in condition.items()}
+
+
+def _interned(value: Any) -> Any:
+    return sys.intern(value) if isinstance(value, str) else value
+
+
+def _limits(pod: Object) -> Object:
+    return {
+        part: [{"resources": container.get("resources") or {}} for container in pod[part]]
+        for part in ("containers", "initContainers")
+        if pod.get(part)
+    }
+
+
+def _without_managers(obj: Object) -> Object:
+    """A third of an object says who wrote which field."""
+    metadata = {k: v for k, v in obj["metadata"].items() if k != "managedFields"}
+    return {**obj, "metadata": metadata}
