@@ -12,7 +12,7 @@ from primo_cli.checks import Checker
 from primo_cli.files import read_texts
 from primo_cli.kube import Kube
 from primo_cli.validate import check, mistakes
-from primo_cli.view import front_table, one_line, study_view
+from primo_cli.view import front_table, last_words, one_line, plain, study_view
 from primo_optimizer import InvalidSpecError
 
 POLL_S = 0.5
@@ -39,7 +39,7 @@ def run_study(
     from primo_cli.session import local_session
 
     console = Console()
-    console.print(f"starting a local cluster in {state_dir}")
+    console.print(plain(f"starting a local cluster in {state_dir}"))
     try:
         with local_session(state_dir, namespace, gpus, workdir, prometheus) as session:
             if session.prometheus:
@@ -93,11 +93,9 @@ def _follow(
 
         path = picture or Path(f"{name}.front.png")
         save_front(study, trials, path)
-        console.print(f"picture: {path}")
-    status = study["status"]
-    ended = next(c for c in status["conditions"] if c["type"] == status["phase"])
-    console.print(f"{status['phase']}: {ended['reason']}: {ended['message']}")
-    return COMPLETED if status["phase"] == "Completed" else FAILED
+        console.print(plain(f"picture: {path}"))
+    console.print(last_words(study))
+    return COMPLETED if study["status"]["phase"] == "Completed" else FAILED
 
 
 def _watch(
@@ -115,7 +113,7 @@ def _watch(
             live.update(study_view(study, trials, time.monotonic() - began))
             if not console.is_terminal and (line := one_line(study)) != told:
                 told = line
-                console.print(line)
+                console.print(plain(line))
             if (study.get("status") or {}).get("phase") in ("Completed", "Failed"):
                 return study, trials
             time.sleep(POLL_S)

@@ -50,6 +50,13 @@ def one_line(study: Object) -> str:
     return ", ".join(words)
 
 
+def last_words(study: Object) -> Text:
+    """How it ended, and why."""
+    status = study["status"]
+    ended = next(c for c in status["conditions"] if c["type"] == status["phase"])
+    return plain(f"{status['phase']}: {ended['reason']}: {ended['message']}")
+
+
 def front_table(study: Object, trials: Sequence[Object]) -> RenderableType:
     """The front, a row a trial: objective values and configuration; the preferred one is named."""
     status = study.get("status") or {}

@@ -6,7 +6,6 @@ only its transport and its way to credentials are used.
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from primo_operator import names
+from primo_operator import deep, names
 from primo_operator.cluster import (
     AlreadyExistsError,
     ClusterError,
@@ -102,10 +101,10 @@ class KubernetesCluster:
     # --- reads
 
     async def get_study(self, namespace: str, name: str) -> Object | None:
-        return await self._get(f"{STUDIES.format(namespace)}/{name}")
+        return await self._get(_one(STUDIES, namespace, name))
 
     async def get_job(self, namespace: str, name: str) -> Object | None:
-        return await self._get(f"{JOBS.format(namespace)}/{name}")
+        return await self._get(_one(JOBS, namespace, name))
 
     async def list_trials(self, namespace: str, study: str) -> Listing:
         path = TRIALS.format(namespace)
@@ -184,33 +183,33 @@ class KubernetesCluster:
 
     async def patch_trial(self, namespace: str, name: str, patch: Object, version: str) -> Object:
         body = {**patch, "metadata": {**patch["metadata"], "resourceVersion": version}}
-        path = f"{TRIALS.format(namespace)}/{name}"
+        path = _one(TRIALS, namespace, name)
         return await self._call("PATCH", path, body=body, kind=MERGE_PATCH)
 
     async def patch_trial_status(
         self, namespace: str, name: str, patch: Object, version: str
     ) -> Object:
-        return await self._patch_status(TRIALS.format(namespace), name, patch, version)
+        return await self._patch_status(_one(TRIALS, namespace, name), patch, version)
 
     async def patch_study_status(
         self, namespace: str, name: str, patch: Object, version: str
     ) -> Object:
-        return await self._patch_status(STUDIES.format(namespace), name, patch, version)
+        return await self._patch_status(_one(STUDIES, namespace, name), patch, version)
 
     async def patch_job(self, namespace: str, name: str, patch: Object) -> Object:
-        path = f"{JOBS.format(namespace)}/{name}"
+        path = _one(JOBS, namespace, name)
         return await self._call("PATCH", path, body=patch, kind=MERGE_PATCH)
 
     async def delete_job(self, namespace: str, name: str) -> None:
         # Without a policy the API server leaves a Job's pods behind, running.
         options = {"propagationPolicy": "Background"}
         with contextlib.suppress(NotFoundError):
-            await self._call("DELETE", f"{JOBS.format(namespace)}/{name}", query=options)
+            await self._call("DELETE", _one(JOBS, namespace, name), query=options)
 
     # --- leases
 
     async def get_lease(self, namespace: str, name: str) -> Object | None:
-        return await self._get(f"{LEASES.format(namespace)}/{name}")
+        return await self._get(_one(LEASES, namespace, name))
 
     async def create_lease(self, lease: Object) -> Object:
         path = LEASES.format(lease["metadata"]["namespace"])
@@ -218,7 +217,7 @@ class KubernetesCluster:
 
     async def update_lease(self, lease: Object) -> Object:
         metadata = lease["metadata"]
-        path = f"{LEASES.format(metadata['namespace'])}/{metadata['name']}"
+        path = _one(LEASES, metadata["namespace"], metadata["name"])
         return await self._call("PUT", path, body=lease)
 
     # --- events
@@ -291,9 +290,9 @@ class KubernetesCluster:
                 raise
             return Listing(items, int(page["metadata"]["resourceVersion"]))
 
-    async def _patch_status(self, path: str, name: str, patch: Object, version: str) -> Object:
+    async def _patch_status(self, path: str, patch: Object, version: str) -> Object:
         body = {"metadata": {"resourceVersion": version}, "status": patch}
-        return await self._call("PATCH", f"{path}/{name}/status", body=body, kind=MERGE_PATCH)
+        return await self._call("PATCH", f"{path}/status", body=body, kind=MERGE_PATCH)
 
     async def _call(
         self,
@@ -342,7 +341,7 @@ async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 def _event(path: str, line: bytes) -> Event:
     try:
-        event = json.loads(line)
+        event = deep.loads(line)
         kind, obj = str(event["type"]), dict(event["object"])
     except (ValueError, TypeError, KeyError) as error:
         raise ClusterError(f"watch {path}: not an event: {error}") from None
@@ -351,9 +350,21 @@ def _event(path: str, line: bytes) -> Event:
     return kind, obj
 
 
+def _one(path: str, namespace: str, name: str) -> str:
+    """The path of one object.
+
+    Raises:
+        NotFoundError: no object can have such a name. Some come from what users wrote, and one like
+            `../../other/jobs/x` must not lead elsewhere.
+    """
+    if len(name) > 253 or not names.SUBDOMAIN.fullmatch(name):
+        raise NotFoundError(404, f"{name[:63]!r} is no name")
+    return f"{path.format(namespace)}/{name}"
+
+
 def _answer(method: str, path: str, status: int, content: bytes) -> Object:
     try:
-        answer = json.loads(content)
+        answer = deep.loads(content)
         if not isinstance(answer, dict):
             raise ValueError
     except ValueError:

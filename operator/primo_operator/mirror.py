@@ -176,7 +176,8 @@ def _key(kind: Kind, obj: Object) -> Key | None:
         study = (obj.get("spec") or {}).get("study")
     else:
         study = (metadata.get("labels") or {}).get(names.STUDY_LABEL)
-    return Key(metadata["namespace"], study) if study else None
+    # A trial of a user's says what it likes there, and the answer ends in paths and selectors.
+    return Key(metadata["namespace"], study) if study and names.LABEL.fullmatch(study) else None
 
 
 def _absorb_study(family: Family, obj: Object, deleted: bool) -> None:

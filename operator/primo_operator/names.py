@@ -4,6 +4,7 @@ A name is made here and nowhere else, from the study's UID, the trial's number, 
 attempt. So a repeated create meets what the first one made.
 """
 
+import re
 from typing import Final
 
 GROUP: Final = "primo.dev"
@@ -43,6 +44,11 @@ TERMINATION_LOG: Final = "/dev/termination-log"
 
 # The kubelet copies pods' emptyDirs nowhere: this lets the autoscaler remove such a node anyway.
 SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+
+
+# Of any object (RFC 1123); of a Job, whose name is its pods' label.
+SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def short_uid(uid: str) -> str:

@@ -290,8 +290,10 @@ def _disrupted(pod: Object, gone: bool) -> bool:
     # The timestamp is when the grace period ends; in the second of the request nobody can tell.
     grace = pod["metadata"].get("deletionGracePeriodSeconds") or 0
     asked = datetime.fromisoformat(deletion).timestamp() - grace
-    finished = max(datetime.fromisoformat(end["finishedAt"]).timestamp() for end in ends)
-    return finished >= asked
+    ended = [end.get("finishedAt") for end in ends]
+    if not all(ended):  # when is unknown to the kubelet, too
+        return True
+    return max(datetime.fromisoformat(at).timestamp() for at in ended) >= asked
 
 
 def _condition(obj: Object, kind: str) -> State | None:

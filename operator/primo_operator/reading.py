@@ -10,6 +10,7 @@ from primo_study.phases import TrialPhase
 from primo_study.study import Reported, Run, Seen, TrialRecord
 
 MAX_RETRY_WORD = 63
+MAX_REASON = 500
 OBSERVED = (TrialPhase.PAUSED, TrialPhase.COMPLETED)
 NOTHING: Mapping[str, Any] = {}
 
@@ -24,7 +25,7 @@ def read_trial(obj: Object, study_uid: str) -> TrialRecord:
     # Users may name a trial of theirs as they like: its Jobs are named by its number.
     stem = names.trial(given["study"], study_uid, given["number"])
     first = Run(names.job(stem, 0, 0), rung=0, attempt=0, fidelity=given.get("fidelity"))
-    runs = tuple(_run(run) for run in status.get("runs") or ()) or (first,)
+    runs = tuple(_run(run, stem) for run in status.get("runs") or ()) or (first,)
     phase = TrialPhase(status.get("phase") or TrialPhase.QUEUED)
     if phase in OBSERVED and not status.get("observations"):
         phase = TrialPhase.FAILED  # we never write that: somebody else has
@@ -44,6 +45,12 @@ def read_trial(obj: Object, study_uid: str) -> TrialRecord:
     )
 
 
+def _job(name: str, stem: str) -> str:
+    """Whoever may write a trial's status cannot have us read or delete other Jobs by it."""
+    ours = name.startswith(f"{stem}-") and names.LABEL.fullmatch(name)
+    return name if ours else names.job(stem, 0, 0)
+
+
 def _annotation(obj: Object, name: str) -> str | None:
     return (obj["metadata"].get("annotations") or {}).get(name)
 
@@ -53,12 +60,17 @@ def _to_stop(obj: Object) -> str | None:
     value = _annotation(obj, names.STOP_ANNOTATION)
     if value is None or value.lower() in ("", "false"):
         return None
-    return "stopped by its user" + ("" if value.lower() == "true" else f": {value}")
+    return "stopped by its user" + ("" if value.lower() == "true" else f": {_plain(value)}")
 
 
-def _run(run: Mapping[str, Any]) -> Run:
+def _plain(text: str) -> str:
+    """It ends in conditions and Events, and so in somebody's terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text[:MAX_REASON])
+
+
+def _run(run: Mapping[str, Any], stem: str) -> Run:
     return Run(
-        job=run["job"],
+        job=_job(run["job"], stem),
         rung=run["rung"],
         attempt=run["attempt"],
         fidelity=run.get("fidelity"),

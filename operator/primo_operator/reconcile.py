@@ -298,9 +298,15 @@ class Reconciler:
 
     async def _said_of_template(self, study: Study) -> Template:
         assert study.spec
-        if mistakes := template_mistakes(study.spec):
+        try:
+            mistakes = template_mistakes(study.spec)
+            job = None if mistakes else manifests.probe_job(study, self.settings)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # Most of it has no schema: `env: 5` comes through.
+            log.info("template not understood", extra={"study": study.name, "error": repr(error)})
+            mistakes = ["spec.trialTemplate.spec: a part of it is of another type than in a Job"]
+        if mistakes or job is None:
             return Template(True, "; ".join(mistakes), fatal=True)
-        job = manifests.probe_job(study, self.settings)
         try:
             await self.cluster.create_job(job, dry_run=True)
             await self.cluster.dry_run_pod(manifests.probe_pod(job))

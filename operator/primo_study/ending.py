@@ -148,7 +148,7 @@ def _empty_handed(study: Study) -> str:
     if study.unfinished or results:
         return ""
     observed = [seen.fidelity for t in study.trials for seen in t.observations if seen.fidelity]
-    if not observed:
+    if not observed or study.full_fidelity is None:
         return "; there is no result: no trial was observed"
     return (
         f"; there is no result: no trial was observed at full fidelity, {study.full_fidelity:g},"

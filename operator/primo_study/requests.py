@@ -10,6 +10,7 @@ from typing import Any
 from primo_optimizer import InvalidSpecError
 from primo_study.ending import Ending
 from primo_study.phases import TrialPhase
+from primo_study.spec import harmless
 from primo_study.study import Request, Study, Waiting
 
 INVALID = "InvalidTrial"
@@ -56,10 +57,15 @@ def mistakes(study: Study, request: Request) -> list[str]:
     """Each mistake of a request as `field: value expectation`."""
     assert study.spec
     space = study.spec.problem().space
+    if nested := [name for name, v in request.configuration.items() if isinstance(v, dict | list)]:
+        # Looked at no closer: it may be thousands of levels deep.
+        return [
+            harmless(f"spec.parameters.{name}: an object or a list is no value") for name in nested
+        ]
     try:
         configuration = space.configuration(request.configuration)
     except InvalidSpecError as error:
-        return [f"spec.{line}" for line in error.problems]
+        return [harmless(f"spec.{line}") for line in error.problems]
     found = [line] if (line := _bad_fidelity(study, request.fidelity)) else []
     key = space.key(configuration)
     found += [

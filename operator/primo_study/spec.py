@@ -29,6 +29,11 @@ from primo_study.problem import (
 from primo_study.schema import Duration, Int, Model, list_map, rules
 from primo_study.template import TrialTemplate
 
+# A pod's spec has about twelve.
+MAX_DEPTH = 100
+MAX_PROBLEMS = 50
+MAX_PROBLEM = 500
+
 
 class Budget(Model):
     """What a study may spend. It ends when any of its limits is reached."""
@@ -384,8 +389,42 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
     """Read the spec of a PriMOStudy.
 
     Raises:
-        InvalidSpecError: every mistake, as `field: value expectation` below `spec`.
+        InvalidSpecError: every mistake, as `field: value expectation` below `spec`, in words that
+            may be shown wherever. Nothing else is raised, whatever the JSON.
     """
+    if _is_too_deep(spec):
+        raise InvalidSpecError(f"spec: is nested deeper than {MAX_DEPTH} levels")
+    try:
+        return _parse(spec)
+    except InvalidSpecError as error:
+        more = len(error.problems) - MAX_PROBLEMS
+        lines = [harmless(problem) for problem in error.problems[:MAX_PROBLEMS]]
+        raise InvalidSpecError(*lines, *([f"and {more} more"] if more > 0 else [])) from error
+
+
+def _is_too_deep(value: object) -> bool:
+    """Before anything goes into it recursively."""
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, Mapping):
+                inner += each.values()
+            elif isinstance(each, list | tuple):
+                inner += each
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
+def harmless(text: str) -> str:
+    """It quotes what users wrote: no control characters, and not all of a long value."""
+    plain = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return plain if len(plain) <= MAX_PROBLEM else f"{plain[:MAX_PROBLEM]}..."
+
+
+def _parse(spec: Mapping[str, Any]) -> StudySpec:
     try:
         # Tuples and enums come as lists and strings from JSON; strictness is about the values.
         parsed = StudySpec.model_validate(tuples(spec))

@@ -4,6 +4,7 @@ A trial's record (its runs and observations) is what has been written to its obj
 beside it is what the cluster shows now and nobody has written down yet.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -470,7 +471,7 @@ class Study:
             spent = float(len(self.trials))
         else:
             spent = sum(trial.fidelity_spent(full) for trial in self.trials) / full
-        return max(round(spent, 6), self._written("fullEvaluations"))
+        return max(_finite(spent), self._written("fullEvaluations"))
 
     def gpu_hours(self, now: float | None = None) -> float:
         """What runs have used that have ended; with `now` also what those under way have.
@@ -479,8 +480,14 @@ class Study:
         """
         runs = [run for trial in self.trials for run in trial.runs if run.gpus]
         ended = sum(run.gpu_hours(0.0) for run in runs if not run.open)
-        used = max(round(ended, 6), self._written("gpuHours"))
-        return used + sum(run.gpu_hours(now) for run in runs if run.open and now is not None)
+        used = max(_finite(ended), self._written("gpuHours"))
+        open_ = sum(run.gpu_hours(now) for run in runs if run.open and now is not None)
+        return used + _finite(open_)
 
     def _written(self, budget: str) -> float:
         return float((self.status.get("budgetUsed") or {}).get(budget) or 0.0)
+
+
+def _finite(spent: float) -> float:
+    """A trial's status may have been faked: what adds up to no number counts as nothing."""
+    return round(spent, 6) if math.isfinite(spent) else 0.0

@@ -3,112 +3,21 @@
 How they are made: tests/support/golden.py (`make golden`, once for each release).
 """
 
-import asyncio
 import copy
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from primo_operator.cluster import ConflictError, Listing, Notice, Object
-from primo_operator.mirror import Key, Mirror
-from primo_operator.ports import Answer
-from primo_operator.reconcile import Reconciler
+from primo_operator.cluster import Object
 from primo_operator.settings import Settings
-from primo_study.study import Study
-from support.simulation.api import merged
+from support.kept import Kept
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "objects"
 FILES = sorted(FOLDER.glob("*/*.json"))
-ANY: Any = None
 FUTURE = {"of": ["a", "later", "version"]}
-PASSES = 20
-
-
-class Kept:
-    """`Cluster`, `Clock` and `Suggester` over a file's objects; it writes down each write."""
-
-    def __init__(self, given: dict[str, Any]) -> None:
-        self.now_s = datetime.fromisoformat(given["takenAt"]).timestamp()
-        self.study: Object = given["study"]
-        self.trials: dict[str, Object] = {t["metadata"]["name"]: t for t in given["trials"]}
-        self.jobs: dict[str, Object] = {j["metadata"]["name"]: j for j in given["jobs"]}
-        self.pods: list[Object] = given["pods"]
-        self.writes: list[str] = []
-        self.version = 10**15
-
-    def now(self) -> float:
-        return self.now_s
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    async def suggest(self, study: Study, *_: Any) -> Answer:
-        self.writes.append("ask")
-        return Answer(())
-
-    async def get_study(self, *_: Any) -> Object:
-        return copy.deepcopy(self.study)
-
-    async def list_trials(self, *_: Any) -> Listing:
-        return Listing(copy.deepcopy(list(self.trials.values())), self.version)
-
-    async def list_jobs(self, *_: Any) -> Listing:
-        return Listing(copy.deepcopy(list(self.jobs.values())), self.version)
-
-    async def list_pods(self, *_: Any) -> Listing:
-        return Listing(copy.deepcopy(self.pods), self.version)
-
-    async def get_trial(self, _: str, name: str) -> Object | None:
-        return copy.deepcopy(self.trials.get(name))
-
-    async def get_job(self, _: str, name: str) -> Object | None:
-        return copy.deepcopy(self.jobs.get(name))
-
-    async def create_job(self, job: Object, *, dry_run: bool = False) -> Object:
-        assert dry_run, "a Job was made"
-        return job
-
-    async def dry_run_pod(self, pod: Object) -> None:
-        pass
-
-    async def failed_creates(self, *_: Any) -> list[str]:
-        return []
-
-    def notify(self, notice: Notice) -> None:
-        pass
-
-    async def patch_trial_status(self, _: str, name: str, patch: Object, version: str) -> Object:
-        self.writes.append(f"trial {name}: {json.dumps(patch)}")
-        self.trials[name] = self._patched(self.trials[name], patch, version)
-        return copy.deepcopy(self.trials[name])
-
-    async def patch_study_status(self, _: str, name: str, patch: Object, version: str) -> Object:
-        self.writes.append(f"study: {json.dumps(patch)}")
-        self.study = self._patched(self.study, patch, version)
-        return copy.deepcopy(self.study)
-
-    def _patched(self, obj: Object, patch: Object, version: str) -> Object:
-        if obj["metadata"]["resourceVersion"] != version:
-            raise ConflictError(409, "not the newest version")
-        self.version += 1
-        metadata = {**obj["metadata"], "resourceVersion": str(self.version)}
-        return {**obj, "metadata": metadata, "status": merged(obj.get("status"), patch)}
-
-    def passes(self, settings: Settings) -> Reconciler:
-        """As a new operator does them, until it has nothing to do; its view of the study."""
-        kept: Any = self
-        reconciler = Reconciler(kept, kept, ANY, kept, settings, Mirror())
-        key = Key(self.study["metadata"]["namespace"], self.study["metadata"]["name"])
-        for _ in range(PASSES):
-            wait_s = asyncio.run(reconciler.reconcile(key))
-            if wait_s is None or wait_s > 1.0:
-                return reconciler
-            self.now_s += wait_s
-        raise AssertionError(f"it goes on and on: {self.writes}")
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def trial(number: int, phase: str = "Completed", error: float | None = 0.1) -> d
             "phase": phase,
             "fidelity": 9,
             "observations": observations,
-            "runs": [{"job": f"digits-{number}-r0-a0", "rung": 0, "attempt": 0}],
+            "runs": [{"job": f"digits-u-{number}-r0-a0", "rung": 0, "attempt": 0}],
         },
     }
 
@@ -143,7 +143,7 @@ def test_a_study_and_its_trials() -> None:
     assert found["primo_study_budget_used", "trials"] == 3
     assert found["primo_study_budget_used", "full_evaluations"] == 1.5
     assert found["primo_study_choice_info", "activation", "1", "gelu"] == 1
-    assert found["primo_trial_info", "0", "digits-0", "digits-0-r0-a0"] == 1
+    assert found["primo_trial_info", "0", "digits-0", "digits-u-0-r0-a0"] == 1
     assert found["primo_trial_phase", "2", "Running"] == 1
     assert found["primo_trial_objective_value", "0", "error"] == 0.2
     assert found["primo_trial_fidelity", "0"] == 9

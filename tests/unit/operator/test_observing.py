@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from primo_operator import manifests
+from primo_operator import manifests, names
 from primo_operator.memory import Memory
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.observe import observe
@@ -11,7 +11,7 @@ from primo_optimizer import Suggestion
 from primo_study import record
 from primo_study.phases import TrialPhase
 from primo_study.queries import Access, Gap, Measured
-from primo_study.study import Reported, Study, TrialRecord
+from primo_study.study import Reported, Run, Study, TrialRecord
 from support.builders import ended, run, seen, spec_dict, study, trial
 
 KEY = Key("team", "digits")
@@ -36,10 +36,16 @@ def family(found: Study, *trials: TrialRecord, **fields: Any) -> Mirror:
     return mirror
 
 
+def named(of_trial_0: Run) -> Run:
+    """As an operator names it: another Job is not taken for the trial's."""
+    return replace(of_trial_0, job=names.job(names.trial("digits", study().uid, 0), 2, 0))
+
+
 def test_what_a_trial_has_observed_is_read_as_it_was_written() -> None:
     observed = replace(seen(), step=3, constrained={"memory_gib": 41.0}, feasible=False)
-    done = trial(0, TrialPhase.COMPLETED, ended(2), observations=(observed,))
-    found = observe(family(study(), done, constraints=CONSTRAINTS).family(KEY), Memory())
+    done = trial(0, TrialPhase.COMPLETED, named(ended(2)), observations=(observed,))
+    mirror = family(study(), done, constraints=CONSTRAINTS)
+    found = observe(mirror.family(KEY), Memory(uid=study().uid))
     assert found
     (again,) = found.trials
     assert again.observations == (observed,)
@@ -49,9 +55,11 @@ def test_what_a_trial_has_observed_is_read_as_it_was_written() -> None:
 def test_a_run_that_waits_for_prometheus_needs_no_pod() -> None:
     """Job and pod may be gone, and the operator may have been started anew."""
     told = Reported("pod-x", "2027-01-15T08:01:00Z", {"error": 0.1}, {"memory_gib": 41.0}, False, 3)
-    waits = trial(0, TrialPhase.RUNNING, run(2, reported=told))
+    waits = trial(0, TrialPhase.RUNNING, named(run(2, reported=told)))
     access = Access(Gap.NOT_ALLOWED, "m")
-    memory = Memory(measured={waits.run.job: Measured(gap=Gap.NO_SERIES, message="none")})
+    memory = Memory(
+        uid=study().uid, measured={waits.run.job: Measured(gap=Gap.NO_SERIES, message="none")}
+    )
     mirror = family(study(), waits, constraints=CONSTRAINTS)
     found = observe(mirror.family(KEY), memory, access)
     assert found

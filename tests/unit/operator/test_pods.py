@@ -126,6 +126,13 @@ def test_a_pod_that_came_to_its_own_end(found: dict[str, Any], reason: Reason | 
         ),
         pytest.param(deleted(pod(137)), LATE, True, Reason.DEADLINE_EXCEEDED, id="deadline"),
         pytest.param(pod(None), FAILED, True, Reason.LOST, id="gone with its node"),
+        pytest.param(
+            deleted(pod(137, reason="ContainerStatusUnknown", finishedAt=None)),
+            FAILED,
+            False,
+            Reason.LOST,
+            id="its node does not know when it ended",
+        ),
         pytest.param(None, FAILED, False, None, id="no pod, and the Job is about to say"),
         pytest.param(None, a_job(condition("Failed", "X")), False, Reason.LOST, id="never read"),
         pytest.param(

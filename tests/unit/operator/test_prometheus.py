@@ -3,6 +3,8 @@
 import asyncio
 import json
 import ssl
+import tracemalloc
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -252,6 +254,30 @@ def test_an_answer_without_end() -> None:
     found = served(handler, asked)
     assert found["energy"].gap is Gap.BAD_ANSWER
     assert "1 MiB" in found["energy"].message
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_a_packed_answer_is_unpacked_as_far_as_its_limit(size: int) -> None:
+    """A hundred MiB of spaces are a tenth of one on their way."""
+    packer = zlib.compressobj(9, wbits=31)
+    pieces = [packer.compress(b" " * 1_000_000) for _ in range(size)]
+    packed = b"".join([*pieces, packer.compress(answer([sample("7")])), packer.flush()])
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
+
+    tracemalloc.start()
+    try:
+        found = served(handler, lambda url: asked(url, prometheus_timeout_s=60.0))["energy"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    if size == 1:
+        assert found == Reading(7.0)
+    else:
+        assert found.gap is Gap.BAD_ANSWER
+        assert "1 MiB" in found.message
+    assert peak < 32 << 20
 
 
 def test_a_redirect_is_not_followed() -> None:

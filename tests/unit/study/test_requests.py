@@ -9,6 +9,7 @@ from primo_study.plan import Adopt, Ask, NoteRequest, RetryAsked, decide
 from primo_study.requests import judge
 from primo_study.study import Request, Template, Waiting
 from support.builders import CREATED, ended, seen, spec, study, trial
+from support.hostile import nested
 
 NOW = CREATED + 60
 PHASE = TrialPhase
@@ -33,6 +34,12 @@ def request(name: str = "mine", lr: Any = 0.05, **fields: Any) -> Request:
             request(fidelity=27), "spec.fidelity: 27 is not between 1 and 9", id="fidelity"
         ),
         pytest.param(request(lr=0.01), "spec.parameters: trial 0 has the same", id="known"),
+        pytest.param(request(lr=nested(5000)), "spec.parameters.lr: an object or a", id="deep"),
+        pytest.param(
+            Request("mine", {"lr": 0.05, "\x1b[2J": 1}),
+            "spec.parameters.'\\x1b[2J': is not",
+            id="red",
+        ),
     ],
 )
 def test_a_mistake_is_named_and_harms_nobody(given: Request, words: str) -> None:
