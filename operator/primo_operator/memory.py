@@ -51,6 +51,7 @@ class Memory:
         failed_asks: in a row, that left nothing to start.
         ask_at: not earlier, by the epoch's seconds.
         used_numbers: trial numbers seen in use that the study's status does not count yet.
+        looked_up_to: trials below this are in our view, or are not there.
         sources: of the warm start, as of this time (`synced_at`) and generation of the spec.
         synced_at: when its objects were last listed for it alone, apart from everybody's.
         doubted: our view of it was seen to be wrong: it is listed before the next pass.
@@ -75,6 +76,7 @@ class Memory:
     failed_asks: int = 0
     ask_at: float = float("-inf")
     used_numbers: set[int] = field(default_factory=set)
+    looked_up_to: int = 0
     sources: tuple[Source, ...] = ()
     sources_of: tuple[float, int] = (float("-inf"), 0)
     synced_at: float = float("-inf")

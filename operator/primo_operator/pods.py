@@ -103,7 +103,7 @@ def outcome(
     """
     verdict = _verdict(job)
     if pod is None:
-        return _without_pod(job, verdict)
+        return _without_pod(job)
     if not (gone or _over(pod)):
         return None
     if _disrupted(pod, gone):
@@ -115,8 +115,10 @@ def outcome(
     return _ended(pod, run, spec)
 
 
-def _without_pod(job: Object | None, verdict: State | None) -> Outcome | None:
-    if job is None or verdict is None or verdict["type"] not in ("Failed", "Complete"):
+def _without_pod(job: Object | None) -> Outcome | None:
+    """Once the Job has ended. What it says before (FailureTarget), it says of a pod that exists."""
+    verdict = job and (_condition(job, "Failed") or _condition(job, "Complete"))
+    if not verdict:
         return None
     if verdict.get("reason") == "DeadlineExceeded":
         return Outcome(Reason.DEADLINE_EXCEEDED, _text(verdict.get("message")))

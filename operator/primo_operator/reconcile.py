@@ -113,6 +113,8 @@ class Reconciler:
             self.forget(key)
             return None
         prune(self.mirror.family(key), self.memories[key], study)
+        if self._lacks_trials(key, study):
+            return 0.0
         study = await self._read_sources(key, study)
         moved = await self._read_podless(key, study)
         plan = decide(study, self.clock.now())
@@ -199,6 +201,19 @@ class Reconciler:
     def _listed_at(self, key: Key) -> float:
         """When all its objects were last listed, for it alone or with everybody's."""
         return max(self.memories[key].synced_at, self.mirror.listed_at)
+
+    def _lacks_trials(self, key: Key, study: Study) -> bool:
+        """Whether the study's status counts trials that our view lacks, and must be listed anew.
+
+        They may hold slots, and a study does not end before they do. What a list lacks as well has
+        been deleted.
+        """
+        memory, counted = self.memories[key], study.status.get("nextTrial") or 0
+        latest = study.trials[-1].number + 1 if study.trials else 0
+        lacks = max(latest, memory.looked_up_to) < counted
+        memory.doubted |= lacks
+        memory.looked_up_to = max(memory.looked_up_to, counted if lacks else latest)
+        return lacks
 
     async def _read_sources(self, key: Key, study: Study) -> Study:
         """With the observations of other studies, before anything is suggested from them."""

@@ -194,12 +194,12 @@ class Runs:
         memory = self.writer.memories[key]
         if job in memory.ttls and memory.ttls[job] == ttl_s:
             return False
-        memory.ttls[job] = ttl_s
         patch = {"spec": {"ttlSecondsAfterFinished": ttl_s}}
         try:
             patched = await self.writer.cluster.patch_job(study.namespace, job, patch)
         except NotFoundError:
             return False
+        memory.ttls[job] = ttl_s  # not before: a call that failed is to be repeated
         self.writer.mirror.absorb(Kind.JOB, patched)
         return False
 

@@ -1,10 +1,149 @@
 """What is promised of one fault, with nothing else in its way."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from primo_operator.mirror import Kind
 from support.simulation.runs import simulate
-from support.simulation.scenario import Scenario
+from support.simulation.scenario import AWAY_S, NEIGHBOUR_KEY, STUDY, Scenario
+from support.simulation.world import World
+
+BASE = Scenario(trials=4, parallelism=2, rungs=2)
+# Each alone, or with what brings it out.
+FAULTS: dict[str, dict[str, Any]] = {
+    "conflicts and refusals": {"refuse": 0.2},
+    "answers that are lost": {"lose": 0.3},
+    "calls that hang": {"slow": 0.1},
+    "stale lists": {"stale": 0.5, "crash": 0.05},
+    "events late, lost, merged, repeated": {"drop": 0.3, "merge": 0.5, "delay_s": 5.0},
+    "watches that fall silent": {"silent": 0.1},
+    "clocks that step": {"skew_s": 5.0},
+    "the API server away": {"away_at_s": 20.0},
+    "kills": {"crash": 0.1},
+    "a process that is stopped": {"freeze": 0.01},
+    "two operators": {"operators": 2, "delay_s": 5.0},
+    "two operators, one of them leading": {
+        "operators": 2, "lease": True, "freeze": 0.01, "crash": 0.02, "lose": 0.1,
+    },
+    "an optimizer that fails": {"ask_fails": 0.5},
+    "evictions": {"disrupt": 0.5},
+    "nodes that die": {"node_dies": 0.3, "checkpoints": True},
+    "a queue that takes back": {"preempt": 0.5},
+    "results that vanish": {"collect": 0.9, "crash": 0.1, "delay_s": 5.0},
+    "pods that are forbidden": {"forbidden": 0.5},
+    "Jobs deleted by hand": {"delete_job": 20.0},
+    "pods deleted by hand": {"delete_pod": 20.0},
+    "labels taken off": {"strip": 20.0},
+    "names that are taken": {"squat": 20.0},
+    "a study made anew under its name": {"recreate_at_s": 15.0},
+    "and its children left behind": {"recreate_at_s": 15.0, "orphan": True},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def smooth() -> World:
+    return simulate(BASE, 0)
+
+
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
+def test_the_result_is_that_of_a_smooth_run_under(faults: dict[str, Any], smooth: World) -> None:
+    for seed in range(3):
+        world = simulate(replace(BASE, **faults), seed)
+        assert world.result() == smooth.result(), f"seed {seed}"
+
+
+def test_while_the_api_server_is_away_jobs_run_on_and_then_all_is_recorded(smooth: World) -> None:
+    world = World(replace(BASE, away_at_s=20.0))
+    world.advance(20.0)
+    creates = world.writes["create job"]
+    world.advance(AWAY_S)
+    assert world.writes["create job"] == creates
+    world.advance(30.0)
+    assert world.writes["create job"] <= creates + BASE.parallelism + 2, "no burst"
+    world.run()
+    assert world.result() == smooth.result()
+    assert {run["attempt"] for run in _runs(world)} == {0}, "nothing was called lost"
+
+
+def test_a_study_whose_passes_fail_says_so_and_holds_up_no_other() -> None:
+    world = World(Scenario(trials=3, parallelism=2, rungs=1, neighbour=True, poison=1.0))
+    world.advance(200.0)
+    assert world.phase_of(NEIGHBOUR_KEY) == "Completed"
+    assert _degraded(world)["reason"] == "InternalError"
+    assert "BugError" in _degraded(world)["message"]
+    world.run()
+    assert world.phase == "Completed"
+    assert _degraded(world)["status"] == "False"
+
+
+def test_a_result_that_vanished_is_one_of_another_attempt_and_says_why() -> None:
+    world = World(Scenario(trials=1, parallelism=1, rungs=1, delay_s=0.01))
+    while not world.api.objects[Kind.POD]:
+        world.advance(0.5)
+    world.operator.boot(70.0)
+    world.advance(60.0)  # meanwhile it ends, and a collector removes its pod
+    for name in list(world.api.objects[Kind.POD]):
+        world.api.remove(Kind.POD, name)
+    world.run()
+    first, second = _runs(world)
+    assert first["reason"] == "Lost"
+    assert "gone before its result could be read" in first["message"]
+    assert (second["attempt"], second["reason"]) == (1, "Completed")
+
+
+def test_how_long_a_job_is_kept_is_said_again_if_it_was_refused() -> None:
+    """And by the same process: nobody restarts an operator for that."""
+    scenario = Scenario(trials=4, parallelism=2, rungs=1, retention="None", refuse=0.3)
+    for seed in range(3):
+        world = World(scenario, seed)
+        world.advance(1200.0)
+        assert world.phase == "Completed"
+        assert not world.api.objects[Kind.JOB], f"seed {seed}"
+
+
+def test_when_every_trial_fails_the_study_ends_and_says_so() -> None:
+    world = World(Scenario(trials=20, parallelism=5, rungs=1))
+    world.kubelet.failing = True
+    world.run()
+    (ended,) = [c for c in _conditions(world) if c["type"] == "Failed"]
+    assert (world.phase, ended["reason"]) == ("Failed", "TooManyFailures")
+    assert len(world.api.objects[Kind.TRIAL]) < 20
+
+
+def test_a_status_written_by_hand_spoils_its_own_trial_alone() -> None:
+    faked = 0
+    for seed in range(6):
+        world = simulate(replace(BASE, fake=30.0, calm_after_s=60.0), seed)
+        faked += len(world.user.touched)
+        assert world.phase in ("Completed", "Failed")
+    assert faked > 5
+
+
+def test_a_deleted_trial_takes_its_number_along() -> None:
+    """The checker sees that no number is used twice."""
+    deleted = 0
+    for seed in range(6):
+        world = simulate(replace(BASE, delete_trial=20.0), seed)
+        status = world.api.objects[Kind.STUDY][STUDY]["status"]
+        assert status["nextTrial"] == BASE.trials
+        deleted += BASE.trials - status["trials"]["total"]
+    assert deleted > 3
+
+
+def _runs(world: World) -> list[Any]:
+    trials = world.api.objects[Kind.TRIAL].values()
+    return [run for trial in trials for run in trial["status"]["runs"]]
+
+
+def _conditions(world: World) -> list[Any]:
+    conditions: list[Any] = world.api.objects[Kind.STUDY][STUDY]["status"]["conditions"]
+    return conditions
+
+
+def _degraded(world: World) -> Any:
+    return next(c for c in _conditions(world) if c["type"] == "Degraded")
 
 
 def test_a_job_that_its_queue_takes_back_costs_no_attempt_and_fails_nothing() -> None:

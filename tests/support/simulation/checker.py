@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 REASONS = {reason.value for reason in Reason}
 CALLS_A_MINUTE = 400
-IDLE_CHECKS = 5
+# A study whose passes have failed is looked at again after five minutes at the latest.
+IDLE_CHECKS = 13
 
 
 @dataclass
@@ -143,8 +144,9 @@ class Checker:
         if new or (ended and phase is TrialPhase.QUEUED):
             ledger.openings.append(self.world.api.version)
             self._slots(ledger, author)
-        if author and ended and old is not TrialPhase.PAUSED and phase is TrialPhase.QUEUED:
-            wish = (uid, status["retried"])
+        again = ended and old is not TrialPhase.PAUSED and phase is TrialPhase.QUEUED
+        if author and again and uid not in self.world.user.touched:
+            wish = (uid, status.get("retried", ""))
             self._hold(wish not in self.retries, f"trial {number}: a retry is granted twice")
             self.retries.add(wish)
         self._hold(len(json.dumps(obj)) < 16384, f"I9: trial {number} is too large")
@@ -163,6 +165,8 @@ class Checker:
         ended = self.finished_runs.get(uid, [])
         self._hold(runs[: len(ended)] == ended, f"I4: trial {number} lost a run")
         self.finished_runs[uid] = runs
+        for run in runs[len(ended) :]:
+            self._hold(not self._healthy(run), f"{run['job']} is called lost, and is not")
         fidelities = [o.get("fidelity") or 0 for o in seen]
         once = fidelities == sorted(set(fidelities))
         self._hold(once, f"I4: trial {number} observed twice")
@@ -170,6 +174,18 @@ class Checker:
         self._hold(
             completed == len(seen), f"I4: trial {number}: {completed} runs, {len(seen)} seen"
         )
+
+    def _healthy(self, run: Object) -> bool:
+        """It is called lost, and there are its Job and its pod, with nothing wrong with them."""
+        name = run["job"]
+        job = self.world.api.objects[Kind.JOB].get(name)
+        if run["reason"] != Reason.LOST or job is None or (job.get("status") or {}):
+            return False
+        pod = self.world.jobs.pod_of(job)
+        if pod is None or pod["metadata"].get("deletionTimestamp"):
+            return False
+        ours = self.owned(Kind.JOB, job) and not job["spec"].get("suspend")
+        return bool(ours and pod["status"].get("phase") in ("Pending", "Running"))
 
     def _attempts(self, number: int, spec: Object, status: Object) -> None:
         runs = status.get("runs") or []
@@ -219,6 +235,8 @@ class Checker:
     def _slots(self, ledger: Ledger, author: "Pass | None") -> None:
         open_ = self._open(ledger)
         limit = max(slots for slots, _ in self._known_limits(ledger, author))
+        if not self.world.scenario.lease:  # each fills the slots that it sees free
+            limit *= max(len(self.world.operators), 1)
         good = open_ <= limit + ledger.hidden
         self._hold(good, f"I1: {open_} unfinished runs, parallelism is {limit}")
 

@@ -54,7 +54,8 @@ class Faults:
         if world.calm:
             return ""
         scenario, draw = world.scenario, float(world.rng.random())
-        poison = scenario.poison if task.key == world.keys[0] else 0.0
+        own = task.key == world.keys[0] and call.what != "patch study"
+        poison = scenario.poison if own else 0.0
         hang = scenario.ask_fails if call.what == "ask" else 0.0
         for fault, rate in (
             ("crash-before", scenario.crash / 2),

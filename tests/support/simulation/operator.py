@@ -74,6 +74,7 @@ class Operator:
         self._not_before: dict[Key, float] = {}
         self._silent: dict[Kind, float] = {}
         self.was_killed = killed
+        self._watches = False
         self.frozen_until = self.world.now
         self.skew_s = self._drawn_skew()
         self.mirror = Mirror()
@@ -122,6 +123,7 @@ class Operator:
         self.world.after(delay_s, fire)
 
     def _start(self) -> None:
+        self._watches = True
         self._watch()
         if self.elector:
             self._elect()
@@ -339,6 +341,8 @@ class Operator:
 
     def happened(self, kind: Kind, before: Object | None, obj: Object, event: str) -> None:
         """A watch shows what its selector matches: an object that leaves it is DELETED."""
+        if not self._watches:
+            return
         if not watched(kind, obj):
             if before is None or not watched(kind, before):
                 return

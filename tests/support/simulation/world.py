@@ -236,7 +236,7 @@ class World:
     def _finished(self) -> bool:
         waits = self.scenario.recreate_at_s or 0.0
         if self.scenario.away_at_s is not None:
-            waits = max(waits, self.scenario.away_at_s)
+            waits = max(waits, self.scenario.away_at_s + AWAY_S)
         if self.now - START <= waits + 10.0:
             return False
         if self.scenario.edit and not self.calm:

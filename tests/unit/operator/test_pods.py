@@ -137,6 +137,20 @@ def test_a_pod_that_came_to_its_own_end(found: dict[str, Any], reason: Reason | 
         pytest.param(None, a_job(condition("Failed", "X")), False, Reason.LOST, id="never read"),
         pytest.param(
             None,
+            a_job(condition("FailureTarget", "X"), condition("Failed", "X")),
+            False,
+            Reason.LOST,
+            id="never read, as Jobs say it since Kubernetes 1.31",
+        ),
+        pytest.param(
+            None,
+            a_job(condition("SuccessCriteriaMet", "X"), condition("Complete", "X")),
+            False,
+            Reason.LOST,
+            id="never read, and the Job is content",
+        ),
+        pytest.param(
+            None,
             a_job(condition("Failed", "DeadlineExceeded")),
             False,
             Reason.DEADLINE_EXCEEDED,

@@ -39,7 +39,7 @@ class User:
             self.world.after(scenario.suspend_at_s + 60.0, lambda: self._suspend(False))
         if scenario.recreate_at_s is not None:
             self.world.after(scenario.recreate_at_s, self._recreate)
-        self.world.after(STEP_S, self._step)
+        self.world.later(STEP_S, self._step)
 
     # --- what she may do
 
@@ -104,7 +104,7 @@ class User:
         for rate, find, act in acts:
             if rate and self.world.chance(rate / 100) and (found := find()):
                 act(found[int(self.world.rng.integers(len(found)))])
-        self.world.after(STEP_S, self._step)
+        self.world.later(STEP_S, self._step)
 
     def _let_go_on(self) -> None:
         """When the faults are over she wants to see the study's end."""
@@ -215,7 +215,7 @@ class User:
         ):
             return
         for name, job in self.world.api.objects[Kind.JOB].items():
-            if not (job.get("status") or {}).get("conditions"):
+            if labels(job).get(names.STUDY_LABEL) == STUDY and not _has_ended(job):
                 raise ViolationError(f"suspended for 55 s, and Job {name} has not ended")
 
     def check_own_trials(self) -> None:
@@ -228,6 +228,10 @@ class User:
             reason = (trial.get("status") or {}).get("reason")
             if reason != wanted:
                 raise ViolationError(f"mine-{k} says {reason}, not {wanted}")
+
+
+def _has_ended(job: Object) -> bool:
+    return bool((job.get("status") or {}).get("conditions"))
 
 
 def _own_x(k: int) -> int:
