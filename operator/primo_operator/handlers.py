@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import kopf
@@ -36,13 +37,32 @@ log = logging.getLogger(__name__)
 # A watch that falls silent is renewed; the server ends it before we do.
 SERVER_TIMEOUT_S = 300
 CLIENT_TIMEOUT_S = 330
+# An answer tells its second, and was under way.
+DATE_WITHIN_S = 1.0
 
 
 class SystemClock:
-    """The wall clock, and the one that never goes back."""
+    """The API server's clock, as its answers tell it, and one that never goes back.
+
+    What is read in objects are the API server's times: compared with a clock of our own that is an
+    hour off, a run that waits would have waited for too long.
+    """
+
+    def __init__(self) -> None:
+        self._start = time.time() - time.monotonic()  # noqa: TID251  # this is the Clock
+
+    def tell(self, date: str | None) -> None:
+        """What an answer's header says, in whole seconds; one that cannot be read says nothing."""
+        try:
+            told = parsedate_to_datetime(date or "").timestamp()
+        except ValueError:
+            return
+        start = told + 0.5 - time.monotonic()
+        if abs(start - self._start) > DATE_WITHIN_S:
+            self._start = start
 
     def now(self) -> float:
-        return time.time()  # noqa: TID251  # this is the Clock
+        return self._start + time.monotonic()
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -91,9 +111,11 @@ def registry(
         elector = _elector(leading, candidacy) if candidacy else None
         may_write = (lambda: elector.leads) if elector else (lambda: True)
         told = OperatorMetrics()
-        cluster = KubernetesCluster(client, ours.request_timeout_s, may_write, told.count_request)
-        worker = WorkerSuggester(ours.suggestion_timeout_s, ours.suggestion_memory_mib)
         clock = SystemClock()
+        cluster = KubernetesCluster(
+            client, ours.request_timeout_s, may_write, told.count_request, clock.tell
+        )
+        worker = WorkerSuggester(ours.suggestion_timeout_s, ours.suggestion_memory_mib)
 
         def answered(key: Key, job: str, readings: Mapping[str, Reading]) -> None:
             reconciler.answered(key, job, readings)

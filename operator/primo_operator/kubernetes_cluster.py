@@ -55,6 +55,8 @@ PAGE = 500
 WATCH_S = 300
 SILENCE_S = 150.0
 WAITING_NOTICES = 200
+# So long at most a busy server (429) is left alone, at its first such answers to one call.
+BUSY_WAITS_S = (5.0, 10.0)
 MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -81,7 +83,8 @@ class KubernetesCluster:
 
     `may_write` is asked before each call that writes: a process that was paused while another took
     its place must not finish what it had begun. `count` is told of each call and of the HTTP status
-    that came, None if nothing came.
+    that came, None if nothing came; `told_date` of the time that each answer was given, in
+    the words of HTTP.
     """
 
     def __init__(
@@ -90,11 +93,13 @@ class KubernetesCluster:
         timeout_s: float,
         may_write: Callable[[], bool] = lambda: True,
         count: Count = lambda *_: None,
+        told_date: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._timeout_s = timeout_s
         self._may_write = may_write
         self._count = count
+        self._told_date = told_date
         self._throttle = Throttle()
         self._notices: asyncio.Queue[Notice] = asyncio.Queue(WAITING_NOTICES)
 
@@ -307,19 +312,29 @@ class KubernetesCluster:
         if query:
             url += "?" + urlencode(query)
         headers = {"Accept": "application/json", "Content-Type": kind}
-        # Reads the token anew when it has been rotated.
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        if method != "GET" and not self._may_write():
-            raise ClusterError(f"{method} {path}: not sent, this operator does not lead any more")
-        try:
-            response = await self._client.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=self._timeout_s
+        for wait_s in (*BUSY_WAITS_S, None):
+            # Reads the token anew when it has been rotated.
+            await self._client.update_params_for_auth(
+                headers, [], ["BearerToken"], path, method, body
             )
-            content = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._count(method, path, None)
-            raise ClusterError(f"{method} {path}: {error or type(error).__name__}") from error
-        self._count(method, path, response.status)
+            if method != "GET" and not self._may_write():
+                message = f"{method} {path}: not sent, this operator does not lead any more"
+                raise ClusterError(message)
+            try:
+                response = await self._client.rest_client.request(
+                    method, url, headers=headers, body=body, _request_timeout=self._timeout_s
+                )
+                content = await response.read()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._count(method, path, None)
+                raise ClusterError(f"{method} {path}: {error or type(error).__name__}") from error
+            self._count(method, path, response.status)
+            self._told_date(response.headers.get("Date"))
+            asked_s = response.headers.get("Retry-After", "")
+            if response.status != 429 or wait_s is None or not asked_s.isdigit():
+                break
+            # It has had no effect; a busy server says how long it wants to be left alone.
+            await asyncio.sleep(min(float(asked_s), wait_s))
         return _answer(method, path, response.status, content)
 
 

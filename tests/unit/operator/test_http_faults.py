@@ -1,0 +1,131 @@
+"""An API server that is busy, slow, broken or of another time, as the operator's calls meet it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import ApiClient, Configuration
+
+from primo_operator.cluster import ClusterError, RefusedError
+from primo_operator.handlers import SystemClock
+from primo_operator.kubernetes_cluster import KubernetesCluster
+
+Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
+GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "the token has expired"}
+
+
+def against(handler: Handler, use: Callable[[KubernetesCluster], Any], **given: Any) -> Any:
+    """What calls come to when a server answers like this."""
+
+    async def run() -> Any:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handler)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = site._server.sockets[0].getsockname()[:2]  # type: ignore[union-attr]
+        client = ApiClient(Configuration(host=f"http://{host}:{port}"))
+        try:
+            return await use(KubernetesCluster(client, given.pop("timeout_s", 30.0), **given))
+        finally:
+            await client.close()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(runner.cleanup(), 1.0)
+
+    return asyncio.run(run())
+
+
+def page(names: list[str], token: str | None = None) -> web.Response:
+    metadata = {"resourceVersion": "7"} | ({"continue": token} if token else {})
+    items = [{"metadata": {"name": name}, "spec": {}} for name in names]
+    return web.json_response({"items": items, "metadata": metadata})
+
+
+def test_half_a_list_is_never_used() -> None:
+    """A token for the next page may expire: then it is listed from the start."""
+    asked: list[str | None] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.query.get("continue"))
+        if len(asked) == 1:
+            return page(["a", "b"], "next")
+        if len(asked) == 2:
+            return web.json_response(GONE, status=410)
+        return page(["a"], "again") if asked[-1] is None else page(["c"])
+
+    found = against(handler, lambda cluster: cluster.list_jobs("team", "digits"))
+    assert [item["metadata"]["name"] for item in found.items] == ["a", "c"]
+    assert asked == [None, "next", None, "again"]
+
+
+def test_a_busy_server_is_given_the_time_that_it_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("primo_operator.kubernetes_cluster.asyncio.sleep", sleep)
+    answers = [("1", 429), ("3600", 429), ("1", 429)]
+
+    async def handler(request: web.Request) -> web.Response:
+        wait, status = answers.pop(0) if answers else ("", 200)
+        return web.json_response({}, status=status, headers={"Retry-After": wait})
+
+    with pytest.raises(RefusedError, match="429"):
+        against(handler, lambda cluster: cluster.get_job("team", "j"))
+    assert [s for s in slept if s] == [1.0, 10.0], "but not an hour, and not for ever"
+    assert against(handler, lambda cluster: cluster.get_job("team", "j")) == {}
+
+
+async def broken(request: web.Request) -> web.Response:
+    return web.json_response({"message": "etcdserver: no space"}, status=500)
+
+
+async def page_of_a_proxy(request: web.Request) -> web.Response:
+    return web.Response(text="<html>log in", content_type="text/html")
+
+
+async def cut(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "100"})
+    await response.prepare(request)
+    await response.write(b'{"items": [')
+    assert request.transport
+    request.transport.close()
+    return response
+
+
+async def silent(request: web.Request) -> web.Response:
+    await asyncio.sleep(5.0)
+    return web.json_response({})
+
+
+@pytest.mark.parametrize("handler", [broken, page_of_a_proxy, cut, silent])
+def test_what_is_no_answer_may_have_had_an_effect_and_names_the_call(handler: Handler) -> None:
+    with pytest.raises(ClusterError, match="DELETE /apis/batch/v1/namespaces/team/jobs/j") as got:
+        against(handler, lambda cluster: cluster.delete_job("team", "j"), timeout_s=0.3)
+    assert not isinstance(got.value, RefusedError)
+
+
+def test_time_is_that_of_the_api_server() -> None:
+    """Whatever its own clock says, or is set to on the way, no deadline comes early."""
+    clock = SystemClock()
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({}, headers={"Date": "Fri, 15 Jan 2027 08:00:00 GMT"})
+
+    against(handler, lambda cluster: cluster.get_job("team", "j"), told_date=clock.tell)
+    assert abs(clock.now() - 1_800_000_000.0) < 30.0
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday", "Wed, 99 Nov 2026 00:00:00 GMT"])
+def test_a_date_that_cannot_be_read_changes_nothing(date: str | None) -> None:
+    clock = SystemClock()
+    before = clock._start
+    clock.tell(date)
+    assert clock._start == before
