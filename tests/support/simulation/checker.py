@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 REASONS = {reason.value for reason in Reason}
 CALLS_A_MINUTE = 400
+PASSES_A_MINUTE = 3000
 # A study whose passes have failed is looked at again after five minutes at the latest.
 IDLE_CHECKS = 13
 
@@ -60,6 +61,7 @@ class Checker:
     orphans: set[str] = field(default_factory=set)
     observed: set[str] = field(default_factory=set)
     _minute: tuple[int, int] = (0, 0)
+    _passes: tuple[int, int] = (0, 0)
 
     def written(
         self, kind: Kind, before: Object | None, obj: Object, author: "Pass | None"
@@ -286,6 +288,13 @@ class Checker:
             self._hold(bool(known), f"I7: the front shows {entry}, which nobody has observed")
 
     # --- now and then, and at the end
+
+    def passed(self) -> None:
+        """I13: no loop that does nothing at all."""
+        minute, passes = self._passes
+        now = int(self.world.now // 60)
+        self._passes = (now, passes + 1 if minute == now else 1)
+        self._hold(self._passes[1] <= PASSES_A_MINUTE, "I13: one pass after the other")
 
     def called(self) -> None:
         """I13: no loop that only asks."""

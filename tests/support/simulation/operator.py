@@ -187,6 +187,7 @@ class Operator:
                 self.skew_s = self._drawn_skew()
             study = self.mirror.family(key).study or self.world.api.get(Kind.STUDY, key.name)
             known = study["metadata"]["generation"] if study else 0
+            self.world.checker.passed()
             coroutine = self.reconciler.reconcile(key)
             task = Pass(self, coroutine, lambda a, e: self._passed(key, a, e), key, known)
             self._running[key] = task
