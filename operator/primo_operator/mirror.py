@@ -221,6 +221,8 @@ def _absorb_child(family: Family, kind: Kind, obj: Object, deleted: bool) -> Non
     if not deleted and known and version(obj) <= version(known):
         return
     newest = _SLIM[kind](obj) if known is None or version(obj) > version(known) else known
+    if kind is Kind.POD and known:
+        newest = _as_first_deleted(newest, known)
     family.objects[kind].pop(uid, None)
     if aside:
         del family.ended_jobs[name]
@@ -247,3 +249,16 @@ def _remove_missing(family: Family, kind: Kind, listed: Collection[str], upto: i
             for obj in list(known):
                 if obj["metadata"]["uid"] not in listed and version(obj) <= upto:
                     _absorb_child(family, kind, obj, deleted=True)
+
+
+def _as_first_deleted(newest: Object, known: Object) -> Object:
+    """The newest state, with the time of the first request to delete it.
+
+    A deletion that has been carried out is followed by one without grace, of a later time.
+    """
+    before = known["metadata"]
+    if "deletionTimestamp" not in before:
+        return newest
+    fields = ("deletionTimestamp", "deletionGracePeriodSeconds")
+    first = {name: before[name] for name in fields if name in before}
+    return {**newest, "metadata": {**newest["metadata"], **first}}

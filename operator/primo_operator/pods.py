@@ -34,6 +34,7 @@ ENDLESS = frozenset(
 # What Go says of a call that was given up: the kubelet or the runtime ended while a container
 # started. A command that does not exist is a StartError in other words.
 INTERRUPTED = ("context canceled", "context deadline exceeded")
+KILLED = (137, 143)  # by SIGKILL, by SIGTERM
 NEVER = "1970-01-01T00:00:00Z"
 MAX_NAMES = 10
 # What a Job says once it has given up on its pod, or is content with it.
@@ -106,7 +107,7 @@ def outcome(
         return _without_pod(job)
     if not (gone or _over(pod)):
         return None
-    if _disrupted(pod, gone):
+    if _disrupted(pod, gone, job, job_gone):
         # The Job knows whether it was told to stop its pod (a queue took it back: it will have
         # another) or lost it. Its word may come later than the pod's end.
         if verdict or job_gone or (job and job["metadata"].get("deletionTimestamp")):
@@ -278,7 +279,7 @@ def _over(pod: Object) -> bool:
     return all("terminated" in state for state in ours)
 
 
-def _disrupted(pod: Object, gone: bool) -> bool:
+def _disrupted(pod: Object, gone: bool, job: Object | None, job_gone: bool) -> bool:
     """It was stopped from outside before its containers had ended by themselves."""
     if _condition(pod, "DisruptionTarget"):
         return True
@@ -289,13 +290,34 @@ def _disrupted(pod: Object, gone: bool) -> bool:
         return gone or bool(deletion)
     if not deletion:
         return False
-    # The timestamp is when the grace period ends; in the second of the request nobody can tell.
     grace = pod["metadata"].get("deletionGracePeriodSeconds") or 0
+    if grace == 0:
+        return _taken(ends, job, job_gone)
+    # The timestamp is when the grace period ends; in the second of the request nobody can tell.
     asked = datetime.fromisoformat(deletion).timestamp() - grace
     ended = [end.get("finishedAt") for end in ends]
     if not all(ended):  # when is unknown to the kubelet, too
         return True
     return max(datetime.fromisoformat(at).timestamp() for at in ended) >= asked
+
+
+def _taken(ends: list[State], job: Object | None, job_gone: bool) -> bool:
+    """Whether a pod that is deleted for good had been asked to end before its containers did.
+
+    A pod that has ended is deleted without grace, by the kubelet too when it has carried out a
+    deletion; and that forgets when the deletion was asked for. But the Job knows. True as long as
+    it has not spoken.
+    """
+    if job is None:
+        return not job_gone
+    if job["spec"].get("suspend"):
+        return True
+    if (verdict := _verdict(job)) is None:
+        return not job["metadata"].get("deletionTimestamp")
+    if verdict["type"] in ("SuccessCriteriaMet", "Complete"):
+        return False
+    killed = (e for e in ends if e.get("exitCode") in KILLED and e.get("reason") != "OOMKilled")
+    return all(end.get("exitCode") == 0 for end in ends) or any(killed)
 
 
 def _condition(obj: Object, kind: str) -> State | None:

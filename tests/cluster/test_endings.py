@@ -158,6 +158,24 @@ def test_a_run_that_is_taken_away_is_lost_and_repeated(
     assert [each["values"] for each in trial["status"]["observations"]] == [{"distance": 0.25}]
 
 
+def test_a_run_that_a_queue_takes_back_waits_and_goes_on_in_the_same_job(
+    space: Space, sidecar: str
+) -> None:
+    """As Kueue does it: the Job is suspended, and later resumed with a new pod."""
+    space.start(study("queued", sidecar, REPORTS + WAITS))
+    pod = space.reporting("queued")
+    (job,) = space.jobs("queued")
+    path = space.path("jobs", job["metadata"]["name"])
+    space.wire.change(path, {"spec": {"suspend": True}})
+    until(lambda: not space.pods("queued"), "its pod is gone", RUN_S)
+    (trial,) = space.trials("queued")
+    assert (trial["status"]["phase"], trial["status"]["reason"]) == ("Queued", "Suspended")
+    space.wire.change(path, {"spec": {"suspend": False}})
+    assert space.reporting("queued") != pod
+    until(lambda: space.trials("queued")[0]["status"]["phase"] == "Running", "it runs", RUN_S)
+    assert len(space.trials("queued")[0]["status"]["runs"]) == 1
+
+
 # --- what never starts
 
 

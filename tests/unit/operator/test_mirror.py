@@ -56,6 +56,21 @@ def test_a_departed_pod_keeps_its_last_state() -> None:
     assert phases(mirror) == []
 
 
+def test_the_first_request_to_delete_a_pod_stands() -> None:
+    """The kubelet makes a second one when the containers have ended, and the time changes."""
+    mirror = Mirror()
+    first, second = obj(1), obj(2)
+    first["metadata"] |= {"deletionTimestamp": "t", "deletionGracePeriodSeconds": 5}
+    second["metadata"] |= {"deletionTimestamp": "later", "deletionGracePeriodSeconds": 0}
+    mirror.absorb(Kind.POD, first)
+    mirror.absorb(Kind.POD, second)
+    mirror.absorb(Kind.POD, {**second, "status": {"phase": "Failed"}}, deleted=True)
+    (pod,) = mirror.family(KEY).departed.values()
+    assert pod["status"]["phase"] == "Failed"
+    assert pod["metadata"]["deletionTimestamp"] == "t"
+    assert pod["metadata"]["deletionGracePeriodSeconds"] == 5
+
+
 def test_a_full_list_removes_what_it_lacks_but_not_what_is_newer() -> None:
     mirror = Mirror()
     mirror.absorb(Kind.JOB, obj(1, "old"))

@@ -101,6 +101,48 @@ def test_a_pod_that_came_to_its_own_end(found: dict[str, Any], reason: Reason | 
     assert (result.reason if result else None) is reason
 
 
+COMPLETE = a_job(condition("Complete", "CompletionsReached"))
+SUSPENDED = {**a_job(), "spec": {"suspend": True}}
+
+
+def cleaned(found: dict[str, Any]) -> dict[str, Any]:
+    """Deleted without grace: when its end was asked for, if it was, is forgotten."""
+    times = {"deletionTimestamp": "2027-01-15T08:00:01Z", "deletionGracePeriodSeconds": 0}
+    found["metadata"] |= times
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "job", "reason"),
+    [
+        pytest.param(cleaned(pod(0, message=message())), a_job(), None, id="the Job will say"),
+        pytest.param(
+            cleaned(pod(0, message=message())), COMPLETE, Reason.COMPLETED, id="it ended well"
+        ),
+        pytest.param(
+            cleaned(pod(0, message=message())), FAILED, Reason.LOST, id="it ended well on SIGTERM"
+        ),
+        pytest.param(cleaned(pod(137)), FAILED, Reason.LOST, id="it was killed"),
+        pytest.param(
+            cleaned(pod(137, reason="OOMKilled")), FAILED, Reason.OUT_OF_MEMORY, id="for memory"
+        ),
+        pytest.param(cleaned(pod(1)), FAILED, Reason.FAILED, id="the script failed"),
+        pytest.param(cleaned(pod(0, message=message())), SUSPENDED, None, id="a queue took it"),
+        pytest.param(
+            cleaned(pod(0, message=message())),
+            a_job(deletionTimestamp="2027-01-15T08:00:01Z"),
+            Reason.COMPLETED,
+            id="the Job is cleaned up as well",
+        ),
+    ],
+)
+def test_a_pod_that_was_deleted_before_anybody_looked(
+    found: dict[str, Any], job: dict[str, Any], reason: Reason | None
+) -> None:
+    result = verdict(found, job, gone=True)
+    assert (result.reason if result else None) is reason
+
+
 @pytest.mark.parametrize(
     ("found", "job", "gone", "reason"),
     [
