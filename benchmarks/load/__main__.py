@@ -15,6 +15,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from load import report
 from load.place import Place
 from load.scenarios import QUICK, SCENARIOS, Size
 
@@ -32,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for field in Size.__slots__:
         run.add_argument(f"--{field.replace('_', '-')}", type=float)
     run.set_defaults(command=_run)
+    for name, command in (("table", _table), ("check", _check)):
+        shows = commands.add_parser(name, help=f"{name} of results")
+        shows.add_argument("file", type=Path)
+        shows.set_defaults(command=command)
     given = parser.parse_args(arguments)
     # So that the processes that were started end with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -63,6 +68,15 @@ def _run(given: argparse.Namespace) -> None:
         with given.out.open("a") as out:
             out.write(json.dumps(line) + "\n")
         print(f"{took_s} s", file=sys.stderr)
+
+
+def _table(given: argparse.Namespace) -> None:
+    print(report.table(report.read(given.file)))
+
+
+def _check(given: argparse.Namespace) -> None:
+    if found := list(report.broken(report.read(given.file))):
+        sys.exit("\n".join(found))
 
 
 async def _measure(name: str, size: Size, given: argparse.Namespace) -> object:

@@ -129,7 +129,8 @@ def _settle(family: Family, current: Collection[str]) -> None:
 
 
 def _with_vain(study: Study, memory: Memory) -> Study:
-    return replace(study, asked_in_vain=memory.vain == fingerprint(study))
+    in_vain = memory.vain is not None and memory.vain == fingerprint(study)
+    return replace(study, asked_in_vain=True) if in_vain else study
 
 
 def _spec(obj: Object) -> tuple[StudySpec | None, tuple[str, ...]]:

@@ -24,6 +24,7 @@ class TrialView:
         owners: their UIDs.
         studies: the UIDs of those that are studies.
         record: None without a number: a user has made it by hand.
+        at_rest: the cluster has nothing to tell of it: it has no open run, and nobody asks for one.
         obj: the whole object, where the record does not tell all of it, or it will change soon.
     """
 
@@ -33,13 +34,9 @@ class TrialView:
     owners: tuple[str, ...]
     studies: tuple[str, ...]
     deleting: bool
+    at_rest: bool
     record: TrialRecord | None
     obj: Object | None
-
-    @property
-    def at_rest(self) -> bool:
-        """The cluster has nothing to tell of it: it has no open run, and nobody asks for one."""
-        return bool(self.record and not (self.record.unfinished or self.record.to_retry))
 
     @property
     def status(self) -> Mapping[str, Any]:
@@ -64,6 +61,7 @@ def trial_view(obj: Object) -> TrialView:
         owners=owners,
         studies=owners if studies == owners else studies,
         deleting=bool(metadata.get("deletionTimestamp")),
+        at_rest=bool(found and not (found.unfinished or found.to_retry)),
         record=found,
         obj=None if found and _told(found, obj) else _without_managers(obj),
     )
