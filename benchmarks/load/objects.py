@@ -45,15 +45,6 @@ def study(name: str, trials: int, parallelism: int, seconds: tuple[float, float]
     }
 
 
-def refused_study(name: str) -> Obj:
-    """All its trials fail at once, and it wants as many as it can get."""
-    obj = study(name, 100_000, 1000, (0.0, 0.0))
-    obj["spec"]["objectives"][0]["metric"] = "never-reported"
-    obj["spec"]["budget"]["failedTrials"] = 100_000
-    obj["spec"]["retries"] = {"application": 10}
-    return obj
-
-
 def bare_job(name: str, seconds: tuple[float, float]) -> Obj:
     labels = {KIND_LABEL: "bare"}
     spec = job_spec(seconds) | {"backoffLimit": 0}

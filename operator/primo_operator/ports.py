@@ -80,8 +80,11 @@ async def at_once(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(call: Coroutine[Any, Any, T]) -> T:
-        async with slots:
-            return await call
+        try:
+            async with slots:
+                return await call
+        finally:
+            call.close()  # one that was cancelled before its turn has never begun
 
     results = await asyncio.gather(*map(one, calls), return_exceptions=True)
     found: list[T] = []
