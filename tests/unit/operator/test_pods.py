@@ -166,6 +166,13 @@ def test_a_pod_that_was_deleted_before_anybody_looked(
             Reason.COMPLETED,
             id="cleaned up after its end",
         ),
+        pytest.param(
+            deleted(pod(137, reason="ContainerStatusUnknown", finishedAt=None)),
+            FAILED,
+            True,
+            Reason.LOST,
+            id="deleted while its kubelet was away: nobody saw the end",
+        ),
         pytest.param(deleted(pod(137)), LATE, True, Reason.DEADLINE_EXCEEDED, id="deadline"),
         pytest.param(pod(None), FAILED, True, Reason.LOST, id="gone with its node"),
         pytest.param(
