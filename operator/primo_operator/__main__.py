@@ -9,7 +9,7 @@ import kopf
 from primo_operator import logs
 from primo_operator.handlers import registry
 from primo_operator.leadership import candidacy
-from primo_operator.settings import Settings
+from primo_operator.settings import BadSettingError, Settings
 
 
 def main() -> None:
@@ -30,7 +30,11 @@ def main() -> None:
     if not (given.namespace or given.all_namespaces):
         parser.error("one of --namespace and --all-namespaces is required")
     logs.configure(verbose=given.verbose)
-    sys.exit(asyncio.run(_serve(given)))
+    try:
+        sys.exit(asyncio.run(_serve(given)))
+    except BadSettingError as error:
+        sys.stderr.write(f"primo_operator: {error}\n")
+        sys.exit(1)
 
 
 async def _serve(given: argparse.Namespace) -> int:

@@ -176,7 +176,7 @@ class Elector:
                 if lease is not None and self._holder(lease) == self._ours.identity:
                     await self._leases.update_lease(self._given_up(lease))
         except (ClusterError, TimeoutError) as error:
-            log.warning("the lease was not given up: %s", error or type(error).__name__)
+            log.warning("the lease was not given up: %s", str(error) or type(error).__name__)
 
     async def _try(self) -> str:
         """As `attempt`; "" if that failed."""

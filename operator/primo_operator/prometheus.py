@@ -82,7 +82,7 @@ class PrometheusMetrics:
             limit_s = self._settings.prometheus_timeout_s
             return Reading(gap=Gap.TIMED_OUT, message=f"no answer within {limit_s:g} s")
         except (aiohttp.ClientError, OSError) as error:
-            return Reading(gap=Gap.UNREACHABLE, message=_words(error or type(error).__name__))
+            return Reading(gap=Gap.UNREACHABLE, message=_words(str(error) or type(error).__name__))
         except Exception as error:  # the border: a question without an answer would never end
             log.exception("a query failed", extra={"study": key.name})
             return Reading(gap=Gap.BAD_ANSWER, message=_words(f"{type(error).__name__}: {error}"))

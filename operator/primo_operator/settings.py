@@ -119,6 +119,7 @@ def _read(variable: str, text: str, kind: type) -> Any:
     except ValueError:
         expected = "a whole number" if kind is int else "a number"
         raise BadSettingError(f"{variable}: {text!r} is not {expected}") from None
-    if kind is not str and value < 0:
-        raise BadSettingError(f"{variable}: {text} is below 0")
+    least = 1 if variable == "PRIMO_WORKERS" else 0  # without workers no study would ever go on
+    if kind is not str and not value >= least:  # nor is NaN
+        raise BadSettingError(f"{variable}: {text} is not at least {least}")
     return value

@@ -1,0 +1,40 @@
+"""What an administrator sets by environment variables."""
+
+import sys
+
+import pytest
+
+from primo_operator.__main__ import main
+from primo_operator.settings import BadSettingError, Settings
+
+
+def test_what_is_not_set_has_its_default() -> None:
+    found = Settings.from_environment({"PRIMO_WORKERS": "3", "PRIMO_RESYNC_S": "1.5"})
+    assert found == Settings(workers=3, resync_s=1.5)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("PRIMO_WORKERS", "many", "'many' is not a whole number"),
+        ("PRIMO_WORKERS", "0", "0 is not at least 1"),
+        ("PRIMO_RESYNC_S", "soon", "'soon' is not a number"),
+        ("PRIMO_RESYNC_S", "-1", "-1 is not at least 0"),
+        ("PRIMO_RESYNC_S", "nan", "nan is not at least 0"),
+    ],
+)
+def test_a_bad_value_is_named(variable: str, text: str, expected: str) -> None:
+    with pytest.raises(BadSettingError) as caught:
+        Settings.from_environment({variable: text})
+    assert str(caught.value) == f"{variable}: {expected}"
+
+
+def test_a_bad_value_ends_the_operator_with_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["primo_operator", "--namespace", "team"])
+    monkeypatch.setenv("PRIMO_LEASE_RETRY_S", "60")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "PRIMO_LEASE_RETRY_S: expected each above the next" in capsys.readouterr().err
