@@ -73,7 +73,8 @@ def run(
     """Run a study to its end and show its Pareto front.
 
     Without --context everything runs on this machine: a local cluster, the operator, the trials.
-    Exits with 0 when the study completed, 1 when it failed, 2 when the manifest is wrong.
+    Exits with 0 when the study completed, 1 when it failed, 2 when the manifest is wrong or
+    something that is needed did not start, has ended, or cannot be reached; 130 after Ctrl-C.
     """
     from primo_cli.run import run_study
 
@@ -89,7 +90,7 @@ def run(
             namespace=namespace,
             gpus=gpus,
             workdir=workdir or file.parent,
-            state_dir=state_dir or _new_folder(),
+            state_dir=state_dir,
             picture=picture,
             prometheus=_binary(prometheus_binary) if prometheus else None,
         )

@@ -1,7 +1,9 @@
 """The few calls a laptop makes to a cluster, by the kubernetes client's dynamic half."""
 
+import contextlib
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,24 @@ from kubernetes.client import ApiClient, Configuration, CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ConflictError as AlreadyExists
-from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
 from urllib3.exceptions import HTTPError
 
 from primo_optimizer import PrimoError
 
 MERGE_PATCH = "application/merge-patch+json"
+OURS = "primo.dev/v1alpha1"
+# To connect, and between two pieces of an answer.
+TIMEOUT_S = (10.0, 30.0)
+TOO_MANY_REQUESTS = 429
 
 
 class KubeError(PrimoError):
     """The cluster refused, or could not be reached."""
+
+
+class UnavailableError(KubeError):
+    """There was no answer, or not now: another try may help."""
 
 
 class Kube:
@@ -33,92 +43,101 @@ class Kube:
                 context=context,
                 client_configuration=configuration,
             )
-            self._client = DynamicClient(ApiClient(configuration))
-        except (config.ConfigException, ApiException, OSError) as error:
+        except (config.ConfigException, OSError) as error:
             raise KubeError(f"no cluster: {error}") from error
+        with _told("no cluster"):
+            self._client = DynamicClient(ApiClient(configuration))
 
     def apply(self, manifest: Mapping[str, Any], namespace: str | None = None) -> dict[str, Any]:
         """Create it, or bring what is there to it; unknown fields are refused."""
         given = dict(manifest)
         metadata = given["metadata"]
-        try:
+        with _told(f"{given['kind']} {metadata.get('name')}"):
             api = self._client.resources.get(api_version=given["apiVersion"], kind=given["kind"])
-            where = {"namespace": metadata.get("namespace") or namespace} if api.namespaced else {}
-            strict = [("fieldValidation", "Strict")]
+            call: dict[str, Any] = {
+                "body": given,
+                "query_params": [("fieldValidation", "Strict")],
+                "_request_timeout": TIMEOUT_S,
+            }
+            if api.namespaced:
+                call["namespace"] = metadata.get("namespace") or namespace
             try:
-                made = api.create(body=given, query_params=strict, **where)
+                made = api.create(**call)
             except AlreadyExists:
-                made = api.patch(
-                    body=given,
-                    name=metadata["name"],
-                    content_type=MERGE_PATCH,
-                    query_params=strict,
-                    **where,
-                )
-        except (ApiException, DynamicApiError) as error:
-            kind = f"{given['kind']} {metadata.get('name')}"
-            raise KubeError(f"{kind}: {_message(error)}") from error
+                made = api.patch(name=metadata["name"], content_type=MERGE_PATCH, **call)
         found: dict[str, Any] = made.to_dict()
         return found
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
         """One of our objects; None if it is not there."""
-        try:
-            found: dict[str, Any] = self._ours(kind).get(name=name, namespace=namespace).to_dict()
-        except NotFoundError:
-            return None
+        with _told(f"{kind} {name}"):
+            try:
+                found = self._get(OURS, kind, name=name, namespace=namespace)
+            except NotFoundError:
+                return None
         return found
 
     def trials(self, study: str, namespace: str) -> Sequence[dict[str, Any]]:
         """A study's trials, by number."""
-        listed = self._ours("PriMOTrial").get(
-            namespace=namespace, label_selector=f"primo.dev/study={study}"
-        )
-        items: list[dict[str, Any]] = listed.to_dict()["items"]
+        with _told(f"trials of {study}"):
+            selector = f"primo.dev/study={study}"
+            listed = self._get(OURS, "PriMOTrial", namespace=namespace, label_selector=selector)
+        items: list[dict[str, Any]] = listed["items"]
         return sorted(items, key=lambda item: int(item["spec"]["number"]))
 
     def pods(self, selector: str) -> Sequence[dict[str, Any]]:
         """Of all namespaces, by their labels."""
-        try:
-            api = self._client.resources.get(api_version="v1", kind="Pod")
-            found: list[dict[str, Any]] = api.get(label_selector=selector).to_dict()["items"]
-        except (ApiException, DynamicApiError, HTTPError) as error:
-            raise KubeError(f"pods {selector}: {_message(error)}") from error
+        with _told(f"pods {selector}"):
+            found: list[dict[str, Any]] = self._get("v1", "Pod", label_selector=selector)["items"]
         return found
 
     def log(self, namespace: str, pod: str, container: str) -> str:
         """What a container has printed so far."""
-        try:
+        with _told(f"log of {pod}"):
             answer = CoreV1Api(self._client.client).read_namespaced_pod_log(
-                pod, namespace, container=container, _preload_content=False
+                pod,
+                namespace,
+                container=container,
+                _preload_content=False,
+                _request_timeout=TIMEOUT_S,
             )
-        except (ApiException, HTTPError) as error:
-            raise KubeError(f"log of {pod}: {_message(error)}") from error
         return str(answer.data.decode(errors="replace"))
 
     def wait_established(self, crd: str, timeout_s: float) -> None:
         """Wait until the API server serves a custom resource."""
-        api = self._client.resources.get(
-            api_version="apiextensions.k8s.io/v1", kind="CustomResourceDefinition"
-        )
+        version, kind = "apiextensions.k8s.io/v1", "CustomResourceDefinition"
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            status = api.get(name=crd).to_dict().get("status") or {}
+            with _told(crd):
+                status = self._get(version, kind, name=crd).get("status") or {}
             for condition in status.get("conditions") or ():
                 if condition["type"] == "Established" and condition["status"] == "True":
                     return
             time.sleep(0.1)
         raise KubeError(f"{crd} was not established within {timeout_s:g} s")
 
-    def _ours(self, kind: str) -> Any:
-        return self._client.resources.get(api_version="primo.dev/v1alpha1", kind=kind)
+    def _get(self, version: str, kind: str, **call: Any) -> dict[str, Any]:
+        api = self._client.resources.get(api_version=version, kind=kind)
+        found: dict[str, Any] = api.get(_request_timeout=TIMEOUT_S, **call).to_dict()
+        return found
 
 
-def _message(error: Exception) -> str:
-    import json
-
-    body = getattr(error, "body", None)
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turn what the client raises into a KubeError: what it was about, and the server's words."""
     try:
-        return str(json.loads(body or "")["message"])
+        yield
+    except ResourceNotFoundError as error:
+        raise KubeError(f"{what}: the cluster has no such kind: {error}") from error
+    except ApiException as error:
+        busy = not error.status or error.status == TOO_MANY_REQUESTS or error.status >= 500
+        raise (UnavailableError if busy else KubeError)(f"{what}: {_message(error)}") from error
+    except (HTTPError, OSError) as error:
+        raise UnavailableError(f"{what}: {error}") from error
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body or "")["message"])
     except (ValueError, KeyError, TypeError):
         return str(error)

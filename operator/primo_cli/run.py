@@ -1,5 +1,7 @@
 """`primo run`: a study from its manifest to its front."""
 
+import signal
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +12,21 @@ from rich.live import Live
 
 from primo_cli.checks import Checker
 from primo_cli.files import read_texts
-from primo_cli.kube import Kube
+from primo_cli.kube import Kube, UnavailableError
 from primo_cli.validate import check, mistakes
 from primo_cli.view import front_table, last_words, one_line, plain, study_view
-from primo_optimizer import InvalidSpecError
+from primo_optimizer import InvalidSpecError, PrimoError
 
 POLL_S = 0.5
+# A cluster that is not there for so long is given up; the study goes on without us.
+PATIENCE_S = 120.0
 COMPLETED, FAILED, INTERRUPTED = 0, 1, 130
 
 Manifest = dict[str, Any]
+
+
+class StudyGoneError(PrimoError):
+    """Somebody deleted it."""
 
 
 def run_study(
@@ -28,26 +36,33 @@ def run_study(
     namespace: str,
     gpus: int,
     workdir: Path,
-    state_dir: Path,
+    state_dir: Path | None,
     picture: Path | None,
     prometheus: Path | None = None,
 ) -> int:
-    """Run the study of a manifest; the exit code says how it ended."""
-    manifests = read(file)
-    if context is not None:
-        return _follow(Kube(context=context), manifests, namespace, picture, lambda: None)
-    from primo_cli.session import local_session
+    """Run the study of a manifest; the exit code says how it ended.
 
+    Args:
+        state_dir: of the local cluster; None for a new folder.
+    """
+    manifests = read(file)
     console = Console()
-    console.print(plain(f"starting a local cluster in {state_dir}"))
+    left = "nothing is left running" if context is None else "what is in the cluster goes on"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with local_session(state_dir, namespace, gpus, workdir, prometheus) as session:
+        if context is not None:
+            return _follow(Kube(context=context), manifests, namespace, picture, lambda: None)
+        from primo_cli.session import local_session
+
+        folder = state_dir or Path(tempfile.mkdtemp(prefix="primo-"))
+        console.print(plain(f"starting a local cluster in {folder}"))
+        with local_session(folder, namespace, gpus, workdir, prometheus) as session:
             if session.prometheus:
                 console.print(f"Prometheus: {session.prometheus.url}")
             kube = Kube(session.kubeconfig)
             return _follow(kube, manifests, namespace, picture, session.tend)
     except KeyboardInterrupt:
-        console.print("stopped; nothing is left running")
+        console.print(f"stopped; {left}")
         return INTERRUPTED
 
 
@@ -88,14 +103,24 @@ def _follow(
     console = Console()
     study, trials = _watch(kube, name, namespace, tend, console)
     console.print(front_table(study, trials))
-    if (study["status"] or {}).get("front"):
-        from primo_cli.picture import save_front
-
+    if study["status"].get("front"):
         path = picture or Path(f"{name}.front.png")
-        save_front(study, trials, path)
-        console.print(plain(f"picture: {path}"))
+        console.print(plain(f"picture: {_picture(study, trials, path)}"))
     console.print(last_words(study))
     return COMPLETED if study["status"]["phase"] == "Completed" else FAILED
+
+
+def _picture(study: Manifest, trials: list[Manifest], path: Path) -> str:
+    """Save it: where it is, or why there is none. The study has ended well either way."""
+    from primo_cli.picture import save_front
+
+    try:
+        save_front(study, trials, path)
+    except ImportError as error:
+        return f"none, {error.name} is not installed (pip install 'primo-operator[plots]')"
+    except OSError as error:
+        return f"none, {path}: {error.strerror or error}"
+    return str(path)
 
 
 def _watch(
@@ -105,15 +130,29 @@ def _watch(
     began, told = time.monotonic(), ""
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
-            tend()
-            study = kube.get("PriMOStudy", name, namespace)
-            if study is None:
-                raise InvalidSpecError(f"PriMOStudy {name}: was deleted while it ran")
-            trials = list(kube.trials(name, namespace))
+            study, trials = _look(kube, name, namespace, tend)
             live.update(study_view(study, trials, time.monotonic() - began))
             if not console.is_terminal and (line := one_line(study)) != told:
                 told = line
                 console.print(plain(line))
             if (study.get("status") or {}).get("phase") in ("Completed", "Failed"):
                 return study, trials
+            time.sleep(POLL_S)
+
+
+def _look(
+    kube: Kube, name: str, namespace: str, tend: Callable[[], None]
+) -> tuple[Manifest, list[Manifest]]:
+    """The study and its trials, as soon as the cluster answers."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        tend()
+        try:
+            study = kube.get("PriMOStudy", name, namespace)
+            if study is None:
+                raise StudyGoneError(f"PriMOStudy {name}: was deleted while it ran")
+            return study, list(kube.trials(name, namespace))
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
             time.sleep(POLL_S)

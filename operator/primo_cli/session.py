@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,17 +9,16 @@ from pathlib import Path
 
 from primo_cli.kube import Kube
 from primo_cli.prometheus import LocalPrometheus
-from primo_local.cluster import LocalCluster
+from primo_local.cluster import ClusterStartError, LocalCluster, Program
 from primo_operator import crds
 from primo_optimizer import PrimoError
 
 STOP_S = 10.0
 READY_S = 30.0
-SHOWN_LINES = 15
 
 
-class OperatorError(PrimoError):
-    """The operator ended by itself."""
+class SessionError(PrimoError):
+    """Cluster or operator did not start, or ended by themselves."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +26,7 @@ class Session:
     """A local cluster with our resources, and an operator that watches one namespace."""
 
     cluster: LocalCluster
-    operator: "subprocess.Popen[bytes]"
-    log: Path
+    operator: Program
     kube: Kube
     prometheus: LocalPrometheus | None
 
@@ -42,13 +38,14 @@ class Session:
         """To be called again and again: Prometheus is told of new pods.
 
         Raises:
-            OperatorError: the operator has ended; with its last lines.
+            SessionError: a program of the cluster or the operator has ended; with its last lines.
             PrometheusError: Prometheus has.
         """
-        code = self.operator.poll()
-        if code is not None:
-            lines = self.log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
-            raise OperatorError(f"the operator ended with exit code {code}:\n" + "\n".join(lines))
+        with _as_ours():
+            self.cluster.check()
+        if self.operator.has_ended:
+            lines = self.operator.last_lines()
+            raise SessionError(f"the operator has ended; its log says:\n{lines}")
         if self.prometheus:
             self.prometheus.tend(self.kube)
 
@@ -61,9 +58,15 @@ def local_session(
 
     Args:
         prometheus: its binary, if one is to run too.
+
+    Raises:
+        SessionError: cluster or operator did not start; with the last lines of a log.
+        KubeError: the definitions of our resources were not taken.
+        PrometheusError: Prometheus did not start.
     """
     with contextlib.ExitStack() as stack:
-        start = LocalCluster.start(state_dir, gpus=gpus, workdir=workdir.resolve())
+        with _as_ours():
+            start = LocalCluster.start(state_dir, gpus=gpus, workdir=workdir.resolve())
         cluster = stack.enter_context(start)
         kube = Kube(cluster.kubeconfig)
         for kind in (crds.STUDY, crds.TRIAL):
@@ -73,18 +76,29 @@ def local_session(
         server = LocalPrometheus.start(prometheus, state_dir) if prometheus else None
         if server:
             stack.enter_context(server)
-        log = state_dir / "logs" / "operator.log"
-        log.parent.mkdir(mode=0o700, exist_ok=True)
-        settings = server.settings if server else None
-        operator = start_operator(cluster.kubeconfig, namespace, log, settings)
-        stack.callback(stop_process, operator)
-        yield Session(cluster, operator, log, kube, server)
+        log = cluster.state_dir / "logs" / "operator.log"
+        environment = operator_environment(cluster.kubeconfig, server.settings if server else {})
+        with _as_ours():
+            operator = Program("operator", operator_command(namespace), log, environment)
+        stack.callback(operator.stop, STOP_S)
+        yield Session(cluster, operator, kube, server)
 
 
-def start_operator(
-    kubeconfig: Path, namespace: str, log: Path, settings: Mapping[str, str] | None = None
-) -> "subprocess.Popen[bytes]":
-    """The operator as it runs in a cluster, but for where the sidecars of one host listen.
+@contextlib.contextmanager
+def _as_ours() -> Iterator[None]:
+    """The local cluster knows nothing of us, and its errors not of ours."""
+    try:
+        yield
+    except ClusterStartError as error:
+        raise SessionError(str(error)) from error
+
+
+def operator_command(namespace: str) -> list[str]:
+    return [sys.executable, "-m", "primo_operator", "--namespace", namespace]
+
+
+def operator_environment(kubeconfig: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """That of an operator on this machine: as in a cluster, but for where its sidecars listen.
 
     It is the only one, and works at once unless the settings (environment variables) name a Lease.
     """
@@ -94,26 +108,7 @@ def start_operator(
         "PRIMO_SIDECAR_METRICS_ADDRESS": "127.0.0.1",
         "PRIMO_SIDECAR_METRICS_PORT": "0",
         "PRIMO_LEASE_NAME": "",
-        **(settings or {}),
+        **settings,
     }
     environment.pop("KUBERNETES_SERVICE_HOST", None)
-    with log.open("ab") as out:
-        return subprocess.Popen(
-            [sys.executable, "-m", "primo_operator", "--namespace", namespace],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us; we end it in our own order
-        )
-
-
-def stop_process(process: "subprocess.Popen[bytes]") -> None:
-    """End it, kindly at first."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    process.wait()
+    return environment

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -31,7 +31,16 @@ class Program:
     session of its own, so that Ctrl-C in a terminal reaches us only.
     """
 
-    def __init__(self, name: str, arguments: list[str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raises:
+        ClusterStartError: it cannot be run.
+        """
         self.name = name
         self.log = log
         self._keeper = subprocess.Popen(
@@ -43,7 +52,7 @@ class Program:
         )
         order = {
             "argv": arguments,
-            "env": dict(os.environ),
+            "env": dict(os.environ if environment is None else environment),
             "cwd": str(Path.cwd()),
             "log": str(log),
             "format": "raw",

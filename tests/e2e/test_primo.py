@@ -70,6 +70,16 @@ def test_up_says_how_to_use_it_and_ends_when_told(tmp_path: Path) -> None:
     eventually(lambda: not processes(tmp_path / "state"), "no process is left")
 
 
+def test_kill_9_leaves_nothing_running(tmp_path: Path) -> None:
+    running = primo(tmp_path, "up")
+    assert running.stdout
+    next(line for line in running.stdout if line.startswith("export KUBECONFIG="))
+    assert any("primo_operator" in each for each in processes(tmp_path / "state"))
+    running.kill()
+    running.communicate(timeout=60)
+    eventually(lambda: not processes(tmp_path / "state"), "no process is left")
+
+
 def test_a_mistake_is_told_before_anything_starts(tmp_path: Path) -> None:
     given = manifest(tmp_path, parameters=[{"name": "x", "float": {"min": 2, "max": 1}}])
     running = primo(tmp_path, "run", "-f", str(given))

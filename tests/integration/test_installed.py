@@ -18,11 +18,10 @@ import pytest
 from kubernetes import client, config
 
 from primo_cli.kube import Kube
-from primo_cli.session import stop_process
 from primo_local.cluster import LocalCluster
 from support import helm
 from support.chart import Helm, Object, of_kind, operators_roles, roles_of
-from support.cluster import eventually
+from support.cluster import eventually, stop_process
 from support.kubectl import kubectl
 from support.rights import Authorizer, Right, rights
 

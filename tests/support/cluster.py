@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from primo_cli.kube import Kube
-from primo_cli.session import start_operator
+from primo_cli.session import operator_command, operator_environment
 from primo_operator import crds
 
 TIME_S = 120.0
@@ -62,6 +62,16 @@ def study(name: str, **fields: Any) -> dict[str, Any]:
     }
 
 
+def stop_process(process: "subprocess.Popen[bytes]") -> None:
+    """End it, kindly at first."""
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class Operator:
     """An operator process for the default namespace."""
 
@@ -78,7 +88,15 @@ class Operator:
         os.kill(self._process.pid, number)
 
     def restart(self) -> None:
-        self._process = start_operator(self._kubeconfig, "default", self._log, self._settings)
+        with self._log.open("ab") as out:
+            self._process = subprocess.Popen(
+                operator_command("default"),
+                env=operator_environment(self._kubeconfig, self._settings),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     @property
     def exit_code(self) -> int | None:
@@ -86,9 +104,4 @@ class Operator:
         return self._process.poll()
 
     def stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        stop_process(self._process)
