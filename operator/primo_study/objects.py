@@ -157,7 +157,7 @@ class TrialCounts(Model):
     paused: Int = Field(description="Observed, and waiting for promotion.")
     completed: Int = Field(description="Observed, with nothing left to do.")
     failed: Int = Field(description="Ended without a result.")
-    stopped: Int = Field(description="Ended because the study did.")
+    stopped: Int = Field(description="Ended by the user, or with the study.")
 
 
 class FrontEntry(Model):

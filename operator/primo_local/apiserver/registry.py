@@ -150,9 +150,6 @@ class Resource:
         return None
 
 
-GroupVersion = tuple[str, str]
-
-
 @dataclass(slots=True)
 class Registry:
     """The served resources; `generation` moves with each change, for caches of documents."""
