@@ -1,6 +1,5 @@
 """The verbs of `primo`."""
 
-import os
 import sys
 import tempfile
 from enum import StrEnum
@@ -203,7 +202,7 @@ def main() -> None:
     except PrimoError as error:
         lines = getattr(error, "problems", None) or (str(error),)
         print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
-        raise SystemExit(2) from (error if os.environ.get("PRIMO_DEBUG") else None)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

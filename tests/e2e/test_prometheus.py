@@ -11,7 +11,7 @@ import pytest
 
 from support.cluster import eventually, study
 from support.primo import primo, processes
-from support.prometheus import ask, needs_prometheus
+from support.prometheus import asked, needs_prometheus
 from support.rules import alerts
 
 pytestmark = [pytest.mark.cluster, needs_prometheus]
@@ -57,7 +57,7 @@ def test_a_query_is_an_objective_on_a_laptop_too(tmp_path: Path) -> None:
     assert url.startswith("http://127.0.0.1:")
 
     def value(query: str) -> dict[str, Any] | None:
-        found = ask(url, "query", query=query)
+        found = asked(url, "query", query=query)
         return found[0]["metric"] if found else None
 
     labels = eventually(lambda: value('primo_report_metric{metric="watts"} == 250'), "a scrape")

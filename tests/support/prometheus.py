@@ -19,7 +19,6 @@ from support.cluster import eventually
 
 TOOLS = Path(__file__).parents[2] / ".tools"
 BINARY = shutil.which("prometheus") or shutil.which("prometheus", path=TOOLS / "usr" / "bin")
-
 PROMTOOL = shutil.which("promtool") or shutil.which("promtool", path=TOOLS / "usr" / "bin")
 
 needs_prometheus = pytest.mark.skipif(
@@ -42,18 +41,6 @@ def free_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         return port
-
-
-def ask(url: str, endpoint: str, **given: str | float) -> list[Any]:
-    """The series of a query; an error has Prometheus's own words for a note."""
-    form = urllib.parse.urlencode(given).encode()
-    try:
-        with urllib.request.urlopen(f"{url}/api/v1/{endpoint}", form, timeout=10) as said:
-            result: list[Any] = json.load(said)["data"]["result"]
-    except urllib.error.HTTPError as error:
-        error.add_note(error.read().decode())
-        raise
-    return result
 
 
 class Exporter:
