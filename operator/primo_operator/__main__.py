@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import inspect
 import sys
 
 import kopf
@@ -13,7 +14,12 @@ from primo_operator.settings import BadSettingError, Settings
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="primo_operator", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="primo_operator",
+        description=__doc__,
+        epilog=f"environment variables, PRIMO_ before each name in capitals:\n\n{_settings()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "-n", "--namespace", action="append", help="watch this namespace; may be given repeatedly"
@@ -35,6 +41,10 @@ def main() -> None:
     except BadSettingError as error:
         sys.stderr.write(f"primo_operator: {error}\n")
         sys.exit(1)
+
+
+def _settings() -> str:
+    return (inspect.getdoc(Settings) or "").partition("Attributes:\n")[2]
 
 
 async def _serve(given: argparse.Namespace) -> int:

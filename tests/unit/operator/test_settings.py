@@ -1,6 +1,7 @@
 """What an administrator sets by environment variables."""
 
 import sys
+from dataclasses import fields
 
 import pytest
 
@@ -38,3 +39,13 @@ def test_a_bad_value_ends_the_operator_with_a_line(
         main()
     assert ended.value.code == 1
     assert "PRIMO_LEASE_RETRY_S: expected each above the next" in capsys.readouterr().err
+
+
+def test_the_operators_help_has_every_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["primo_operator", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().out
+    assert [f.name for f in fields(Settings) if f"    {f.name}: " not in told] == []
