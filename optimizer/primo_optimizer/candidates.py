@@ -38,14 +38,14 @@ def ranked(
     """
     if space.size <= WHOLE:
         points = space.encode_all(list(space.grid()))
-        return _sorted(points, score(points))
+        return by_score(points, score(points))
     points = space.snap(np.concatenate(list(_first(space, parents, prior, rng))))
     scores = score(points)
     for reach in LATER_REACHES:
         best = points[np.argsort(-scores, kind="stable")[:PARENTS]]
         near = space.snap(_mutated(space, best, REFINED, (reach,), rng))
         points, scores = np.concatenate([points, near]), np.concatenate([scores, score(near)])
-    return _sorted(points, scores)
+    return by_score(points, scores)
 
 
 def _first(
@@ -80,8 +80,9 @@ def _mutated(
     return np.where(anew, rng.random((n, d)), np.where(moved, stepped, children))
 
 
-def _sorted(
+def by_score(
     points: NDArray[np.float64], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points (n, d) and their (n,) scores, best first; of equal ones the earlier comes first."""
     order = np.argsort(-scores, kind="stable")
     return points[order], scores[order]

@@ -26,7 +26,7 @@ from primo_optimizer.pareto import non_dominated
 from primo_optimizer.rungs import reached
 from primo_optimizer.surrogate import NothingLearntError, Prediction, Surrogate
 from primo_optimizer.transforms import bounded
-from primo_optimizer.trial import Suggestion, Trial
+from primo_optimizer.trial import Suggestion, Trial, rounded
 from primo_optimizer.trust import Say, say
 
 STAGE = "Optimizing"
@@ -213,12 +213,12 @@ class _Step:
             explanation["rung"] = rung
         if self.history.problem.priors:
             explanation["epsilon"] = self.say.epsilon
-            explanation["priorWeight"] = _rounded(self.say.weight)
-            explanation["priorTrust"] = {k: _rounded(v) for k, v in self.say.trust.items()}
+            explanation["priorWeight"] = rounded(self.say.weight)
+            explanation["priorTrust"] = {k: rounded(v) for k, v in self.say.trust.items()}
         if self.say.prior is not None:
             explanation["prior"] = self.say.prior.objective
         predicted = self.surrogate.predict(X)
-        explanation["acquisition"] = _rounded(float(self._log_gain()(predicted)[0]))
+        explanation["acquisition"] = rounded(float(self._log_gain()(predicted)[0]))
         explanation["predicted"] = self._in_users_terms(predicted)
         return explanation
 
@@ -234,8 +234,8 @@ class _Step:
                 center = float(WEIGHTS @ column)
                 spread = math.sqrt(float(WEIGHTS @ (column - center) ** 2))
             terms[objective.name] = {
-                "mean": _rounded(objective.sign * center),
-                "std": _rounded(spread),
+                "mean": rounded(objective.sign * center),
+                "std": rounded(spread),
             }
         return terms
 
@@ -295,8 +295,3 @@ def _scale(
     fallback = np.maximum(np.abs(reference) * 1e-6, 1e-12)
     ideal = np.minimum(ideal, reference - fallback)
     return Scale(ideal, reference - ideal)
-
-
-def _rounded(value: float) -> float:
-    """Six digits: explanations are for people, and stay small."""
-    return float(f"{value:.6g}")

@@ -39,7 +39,6 @@ from primo_optimizer.parego import (
     SAMPLES,
     Evidence,
     best_unknown,
-    rounded,
     spread_out,
     step_of,
     varies,
@@ -47,7 +46,7 @@ from primo_optimizer.parego import (
 from primo_optimizer.priors import PriorDensity, densities
 from primo_optimizer.problem import Problem
 from primo_optimizer.surrogate import choices
-from primo_optimizer.trial import Suggestion, Trial
+from primo_optimizer.trial import Suggestion, Trial, rounded
 
 EPSILON, INITIAL_DESIGN = 0.25, 5.0
 # Full evaluations that a model needs.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from primo_optimizer.candidates import by_score
 from primo_optimizer.draws import Purpose, generator, integer_seed
 from primo_optimizer.history import History
 from primo_optimizer.pareto import best_first, non_dominated
@@ -26,7 +27,7 @@ from primo_optimizer.settings import number_mistakes, unknown_settings
 from primo_optimizer.space import SearchSpace
 from primo_optimizer.surrogate import choices
 from primo_optimizer.transforms import bounded
-from primo_optimizer.trial import Suggestion, Trial, Value
+from primo_optimizer.trial import Suggestion, Trial, Value, rounded
 
 if TYPE_CHECKING:
     from primo_optimizer.gp.botorch_models import Acquisition, Data, Models, Step
@@ -193,11 +194,6 @@ def _predicted(
     }
 
 
-def rounded(value: float) -> float:
-    """Six digits: explanations are for people, and stay small."""
-    return float(f"{value:.6g}")
-
-
 # --- where the acquisition function is looked at
 
 
@@ -210,14 +206,14 @@ def _ranked(
     """(n, d) valid points and their (n,) scores, best first; parents are the best observed."""
     if space.size <= UNIFORM:
         points = space.encode_all(list(space.grid()))
-        return _sorted(points, acquisition(points))
+        return by_score(points, acquisition(points))
     anywhere = space.snap(space.spread(rng.random((UNIFORM, len(space.parameters)))))
     first = np.concatenate([anywhere, _around(space, parents, AROUND, rng)])
-    first, scores = _sorted(first, acquisition(first))
+    first, scores = by_score(first, acquisition(first))
     climbed = space.snap(acquisition.climbed(first[:STARTS]))
     best = np.concatenate([climbed, first[:STARTS]])
     then = np.concatenate([climbed, _around(space, best, AFTERWARDS, rng)])
-    return _sorted(np.concatenate([then, first]), np.concatenate([acquisition(then), scores]))
+    return by_score(np.concatenate([then, first]), np.concatenate([acquisition(then), scores]))
 
 
 def _around(
@@ -229,13 +225,6 @@ def _around(
     near = points + np.maximum(REACH, 0.7 * space.steps) * rng.normal(size=(n, d))
     near = np.where(space.categorical, rng.random((n, d)), np.clip(near, 0.0, 1.0))
     return space.snap(np.where(rng.random((n, d)) < max(0.35, 1.5 / d), near, points))
-
-
-def _sorted(
-    points: NDArray[np.float64], scores: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    order = np.argsort(-scores, kind="stable")
-    return points[order], scores[order]
 
 
 # --- the scalarization

@@ -116,3 +116,8 @@ class Suggestion:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Suggestion":
         return cls(**data)
+
+
+def rounded(value: float) -> float:
+    """Six digits: explanations are for people, and stay small."""
+    return float(f"{value:.6g}")
