@@ -2,9 +2,15 @@
 
     PrimoError
     ├── InvalidSpecError      an edit by the user is needed; trying again does not help
+    │   └── ManifestError     (primo_operator.manifest_files) a file does not hold manifests
     ├── SpaceExhaustedError   (optimizer.py) every configuration has been proposed
     ├── TellError             (ask_tell.py) what was told does not fit what was asked
-    └── ClusterError          (primo_operator.cluster) try again later
+    ├── ClusterError          (primo_operator.cluster) try again later
+    ├── BadSettingError       (primo_operator.settings) an administrator has to change it
+    ├── LeadershipLostError   (primo_operator.leadership) this operator must stop
+    ├── WorkerError           (primo_operator.worker_process) the optimizer gave no answer
+    └── KubeError, SessionError, StudyGoneError, PrometheusError, CannotConvertError
+                              (primo_cli) why `primo` ends, in a line
 
 Everything else that is raised is a bug of ours.
 """
