@@ -1,5 +1,6 @@
 """`primo up`: a local cluster with the operator, until Ctrl-C."""
 
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with local_session(state_dir, namespace, gpus, workdir, prometheus) as session:
-            print(f"export KUBECONFIG={session.kubeconfig}", flush=True)
+            print(f"export KUBECONFIG={shlex.quote(str(session.kubeconfig))}", flush=True)
             if session.prometheus:
                 print(f"Prometheus: {session.prometheus.url}", flush=True)
             print("Ctrl-C ends it", flush=True)
