@@ -14,10 +14,10 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from load.objects import Obj
+from load.objects import NODE, Obj
 from load.processes import Process, usage, wait_for
 from primo_cli.kube import Kube
-from primo_local.client import NAMESPACES, Client, ConflictError, Kubeconfig
+from primo_local.client import NAMESPACES, NODES, Client, ConflictError, Kubeconfig
 from primo_operator import crds, names
 
 AT_ONCE = 16
@@ -42,6 +42,7 @@ class Place:
         self.record = folder / "hollow.jsonl"
         self.client = Client.__new__(Client)
         self._local = kubeconfig is None
+        self._namespaces: list[str] = []
         self._stack = AsyncExitStack()
         self._read = 0
         self._lines: list[Obj] = []
@@ -71,7 +72,13 @@ class Place:
         self.client = await self._stack.enter_async_context(Client(config))
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        try:
+            if not self._local:
+                for name in self._namespaces:
+                    await self.client.delete(NAMESPACES, ("", name))
+                await self.client.delete(NODES, ("", NODE))
+        finally:
+            await self._stack.aclose()
 
     def _run(self, module: str, *arguments: str) -> Process:
         log = self.folder / f"{module.rpartition('.')[2]}.log"
@@ -80,6 +87,7 @@ class Place:
     async def namespace(self, name: str) -> str:
         with suppress(ConflictError):
             await self.client.create(NAMESPACES, "", {"metadata": {"name": name}})
+        self._namespaces.append(name)
         return name
 
     def operator(self, namespace: str, **settings: str) -> "Operator":

@@ -300,7 +300,8 @@ def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> tuple
 
 
 def _ended_jobs(family: Family, trials: Iterable[TrialRecord]) -> tuple[EndedJob, ...]:
-    runs = {run.job: run for trial in trials for run in trial.runs if not run.open}
+    # A trial at rest with an open run is one whose status somebody else has written.
+    runs = {r.job: r for trial in trials for r in trial.runs if not (trial.unfinished and r.open)}
     return tuple(
         EndedJob(
             name,

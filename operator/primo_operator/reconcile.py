@@ -118,6 +118,11 @@ class Reconciler:
         study = await self._read_sources(key, study)
         moved = await self._read_podless(key, study)
         plan = decide(study, self.clock.now())
+        if plan.actions == (CheckTemplate(),):
+            # Go on at once: in turn, all studies of an operator that starts would be checked first.
+            await self._check_template(key, study)
+            study = self._writer.observe(key) or study
+            plan, moved = decide(study, self.clock.now()), True
         moved |= await self._apply_all(key, study, plan.actions)
         early_s = await self._writer.study(key)
         if moved:
