@@ -220,7 +220,7 @@ def _absorb_child(family: Family, kind: Kind, obj: Object, deleted: bool) -> Non
     known = family.objects[kind].get(uid) or aside
     if not deleted and known and version(obj) <= version(known):
         return
-    newest = _SLIM[kind](obj) if known is None or version(obj) > version(known) else known
+    newest = _SLIM[kind](obj) if known is None or version(obj) >= version(known) else known
     if kind is Kind.POD and known:
         newest = _as_first_deleted(newest, known)
     family.objects[kind].pop(uid, None)

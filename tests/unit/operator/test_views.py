@@ -45,13 +45,17 @@ def trial_object(found: TrialRecord, version: int = 2) -> dict[str, Any]:
     return {"metadata": metadata, "spec": given, "status": record.status(found)}
 
 
+def job_name(number: int) -> str:
+    return names.job(names.trial("digits", UID, number), 0, 0)
+
+
 def done(number: int) -> TrialRecord:
-    last = replace(ended(2), job=f"j-{number}")
+    last = replace(ended(2), job=job_name(number))
     return trial(number, TrialPhase.COMPLETED, last, observations=(seen(),))
 
 
 def running(number: int) -> TrialRecord:
-    return trial(number, TrialPhase.RUNNING, replace(run(), job=f"j-{number}"))
+    return trial(number, TrialPhase.RUNNING, replace(run(), job=job_name(number)))
 
 
 def mirror_of(trials: int) -> Mirror:

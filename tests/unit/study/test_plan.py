@@ -418,13 +418,19 @@ FAILED = trial(2, PHASE.FAILED, ended(reason="Failed"))
     ("found", "message"),
     [
         pytest.param(
-            study(PAUSED, FAILED, spec=spec(budget={"trials": 2}), asked_in_vain=True),
+            study(
+                PAUSED,
+                FAILED,
+                spec=spec(budget={"trials": 2}),
+                asked_in_vain=True,
+                status={"nextTrial": 3},
+            ),
             "used up: 3 trials of 2; there is no result: no trial was observed at full fidelity, 9,"
             " the furthest at 3",
             id="short runs alone",
         ),
         pytest.param(
-            study(FAILED, spec=spec(budget={"trials": 1}, fidelity=None)),
+            study(FAILED, spec=spec(budget={"trials": 1}, fidelity=None), status={"nextTrial": 3}),
             "used up: 3 trials of 1; there is no result: no trial was observed",
             id="failures alone",
         ),
