@@ -82,8 +82,9 @@ class Kube:
         with _told(f"trials of {study}"):
             selector = f"primo.dev/study={study}"
             listed = self._get(OURS, "PriMOTrial", namespace=namespace, label_selector=selector)
-        items: list[dict[str, Any]] = listed["items"]
-        return sorted(items, key=lambda item: int(item["spec"]["number"]))
+        # One that somebody else has labelled has no number until the operator takes it in.
+        numbered = [trial for trial in listed["items"] if "number" in trial["spec"]]
+        return sorted(numbered, key=lambda trial: int(trial["spec"]["number"]))
 
     def pods(self, selector: str) -> Sequence[dict[str, Any]]:
         """Of all namespaces, by their labels."""

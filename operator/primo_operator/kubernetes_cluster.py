@@ -113,8 +113,9 @@ class KubernetesCluster:
 
     async def list_trials(self, namespace: str, study: str) -> Listing:
         path = TRIALS.format(namespace)
-        labelled = await self._list(path, names.selector(study))
+        # Unlabelled ones first: one that is labelled in between is then in both, not in neither.
         unlabelled = await self._list(path, names.UNLABELLED)
+        labelled = await self._list(path, names.selector(study))
         own = [trial for trial in unlabelled.items if trial["spec"].get("study") == study]
         return Listing([*labelled.items, *own], labelled.version)
 
@@ -168,7 +169,7 @@ class KubernetesCluster:
                 async for line in _lines(response.content):
                     yield _event(path, line)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ClusterError(f"watch {path}: {error or type(error).__name__}") from error
+            raise ClusterError(f"watch {path}: {str(error) or type(error).__name__}") from error
 
     # --- writes
 
@@ -241,6 +242,8 @@ class KubernetesCluster:
                 await self._post_notice(notice)
             except ClusterError as error:
                 log.debug("event dropped", extra={"reason": notice.reason, "error": str(error)})
+            except Exception:  # the next ones may do
+                log.exception("event dropped", extra={"reason": notice.reason})
 
     async def _post_notice(self, notice: Notice) -> None:
         metadata = notice.about["metadata"]
@@ -327,7 +330,9 @@ class KubernetesCluster:
                 content = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self._count(method, path, None)
-                raise ClusterError(f"{method} {path}: {error or type(error).__name__}") from error
+                raise ClusterError(
+                    f"{method} {path}: {str(error) or type(error).__name__}"
+                ) from error
             self._count(method, path, response.status)
             self._told_date(response.headers.get("Date"))
             asked_s = response.headers.get("Retry-After", "")

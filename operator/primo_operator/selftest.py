@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kubernetes import client, config
+from urllib3.exceptions import HTTPError
 
 from primo_operator import names
 
@@ -153,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         run(api, given.namespace, study(given.name, given.image), given.timeout, say)
-    except (SelfTestError, client.ApiException) as error:
+    except (SelfTestError, client.ApiException, HTTPError) as error:
         say(f"self-test failed: {error}")
         return 1
     say("self-test passed: the operator ran two trials to their end")

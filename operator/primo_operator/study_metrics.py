@@ -5,6 +5,7 @@ is bounded by settings: trials of a study, parameters of a trial, and for how lo
 trials of a study are shown at all.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
@@ -14,13 +15,15 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from primo_operator.cluster import Object
-from primo_operator.mirror import Family, Mirror
+from primo_operator.mirror import Family, Key, Mirror
 from primo_operator.observe import own_trials
 from primo_operator.settings import Settings
 from primo_optimizer import Fidelity
 from primo_optimizer.rungs import ladder
 from primo_study.phases import StudyPhase, TrialPhase
 from primo_study.study import TrialRecord, epoch
+
+log = logging.getLogger(__name__)
 
 STUDY = ("namespace", "study")
 TRIAL = (*STUDY, "trial")
@@ -99,9 +102,17 @@ class StudyCollector(Collector):
         for key in self._mirror.studies():
             family = self._mirror.family(key)
             assert family.study
-            for name, labels, value in self._rows(family.study, family):
+            for name, labels, value in self._known_rows(key, family.study, family):
                 families[name].add_metric((key.namespace, key.name, *labels), value)
         yield from families.values()
+
+    def _known_rows(self, key: Key, study: Object, family: Family) -> Sequence[Row]:
+        """None of a study that makes no sense: it must not hide the others."""
+        try:
+            return list(self._rows(study, family))
+        except Exception:
+            log.exception("no metrics of a study", extra={"study": key.name})
+            return ()
 
     def _rows(self, study: Object, family: Family) -> Iterator[Row]:
         own = [v.record for v in own_trials(family, study["metadata"]["uid"]) if v.record]

@@ -170,7 +170,7 @@ class Watching:
     def _absorb(self, kind: Kind, obj: Object, *, deleted: bool = False, mark: bool = True) -> None:
         try:
             key = self.mirror.absorb(kind, obj, deleted=deleted)
-        except (KeyError, TypeError, ValueError):
+        except Exception:
             # Made past the definition's schema: one such object must not blind us to the others.
             name = (obj.get("metadata") or {}).get("name")
             log.exception("object not understood", extra={"kind": kind.value, "object": name})

@@ -236,6 +236,15 @@ def test_the_series_of_a_deleted_study_vanish() -> None:
     assert shown(found) == {}
 
 
+def test_a_study_that_makes_no_sense_hides_no_other() -> None:
+    found = mirror(trial(0))
+    odd = study()
+    odd["metadata"] |= {"name": "odd", "uid": "o"}
+    odd["spec"] = {"fidelity": {"name": "epoch", "min": "many"}, "parameters": 7}
+    found.absorb(Kind.STUDY, odd)
+    assert shown(found) == shown(mirror(trial(0)))
+
+
 def test_trials_of_an_earlier_study_of_this_name_are_not_shown() -> None:
     stranger = trial(7)
     stranger["metadata"]["ownerReferences"][0]["uid"] = "another"

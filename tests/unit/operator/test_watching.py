@@ -168,6 +168,7 @@ def test_an_object_that_nobody_understands_blinds_us_to_no_other() -> None:
         watched = Watched(Store(study()))
         broken = {**study("t", 11), "spec": {"study": "digits", "number": 0}}
         await watched.send(Kind.TRIAL, ("ADDED", broken))
+        await watched.send(Kind.TRIAL, ("ADDED", {**broken, "spec": ["digits"]}))
         await watched.send(Kind.JOB, ("ADDED", job("j", 12)))
         assert len(list(watched.mirror.family(KEY).jobs)) == 1
         watched.task.cancel()
