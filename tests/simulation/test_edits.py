@@ -94,7 +94,7 @@ def ended(*edits: tuple[float, Any], seed: int = 0, spec: Any = None) -> World:
     for at, edit in edits:
         world.after(at, lambda edit=edit: world.user.edit_study(edit))
     world.advance(max([at for at, _ in edits], default=0.0) + 1.0)
-    world.run()
+    world.run(rest=False)
     return world
 
 

@@ -23,7 +23,7 @@ small = pytest.mark.parametrize("scenario", SMALL.values(), ids=SMALL)
 
 
 def holds(scenario: Scenario, smooth: World, script: Script) -> None:
-    world = simulate(scenario, 0, script)
+    world = simulate(scenario, 0, script, rest=False)  # that it rests, the drawn ones show
     assert world.result() == smooth.result(), f"{script}"
 
 

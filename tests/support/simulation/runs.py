@@ -14,15 +14,17 @@ class BadRunError(AssertionError):
     """A run that broke an invariant, in words that say how to see it again."""
 
 
-def simulate(scenario: Scenario, seed: int, script: Script | None = None) -> World:
-    """Run a scenario to its end.
+def simulate(
+    scenario: Scenario, seed: int, script: Script | None = None, *, rest: bool = True
+) -> World:
+    """Run a scenario to its end, and then until it has come to rest.
 
     Raises:
         BadRunError: with the last events.
     """
     world = World(scenario, seed, script)
     try:
-        world.run()
+        world.run(rest=rest)
     except Exception as error:
         what = f"{scenario}" if script is None else f"{scenario}, {script}"
         events = "\n".join(world.trace)

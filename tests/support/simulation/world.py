@@ -140,12 +140,18 @@ class World:
         """Of all that was said so far."""
         return self._hash.hexdigest()
 
-    def run(self, limit_s: float = 7200.0) -> None:
-        """Until the studies have ended; then three resyncs, which must write nothing."""
+    def run(self, limit_s: float = 7200.0, *, rest: bool = True) -> None:
+        """Until the studies have ended; then three resyncs, which must write nothing.
+
+        Args:
+            rest: without it that is left out, which takes as long as all the rest.
+        """
         if self.scenario.safety:
             self.advance(900.0)
             return
         self._drive(self._finished, limit_s)
+        if not rest:
+            return
         self.rest()
         self.checker.at_the_end()
         self.user.check_own_trials()
