@@ -56,7 +56,10 @@ class JobController:
         if job is None or _conditions(job) & {"Complete", "Failed"}:
             return
         pod, uid = self.pod_of(job), job["metadata"]["uid"]
-        if job["spec"].get("suspend"):
+        if "FailureTarget" in _conditions(job):  # it makes no other pod, and waits for this one
+            if pod is None or pod["status"]["phase"] in ("Succeeded", "Failed"):
+                self._say(name, "FailureTarget", "Failed")
+        elif job["spec"].get("suspend"):
             if pod:
                 self.world.api.delete(Kind.POD, pod["metadata"]["name"])
             self.made.discard(uid)
@@ -68,7 +71,7 @@ class JobController:
             self._say(name, "SuccessCriteriaMet", "Complete")
         elif pod["status"]["phase"] == "Failed":
             self._say(name, "FailureTarget", "Failed")
-        elif pod["metadata"].get("deletionTimestamp") and "FailureTarget" not in _conditions(job):
+        elif pod["metadata"].get("deletionTimestamp"):
             self._say(name, "FailureTarget")
 
     def _say(self, name: str, *kinds: str) -> None:
