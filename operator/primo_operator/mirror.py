@@ -220,6 +220,8 @@ def _absorb_child(family: Family, kind: Kind, obj: Object, deleted: bool) -> Non
     known = family.objects[kind].get(uid) or aside
     if not deleted and known and version(obj) <= version(known):
         return
+    if kind is Kind.POD and known is None and not deleted and _is_over(family, obj):
+        return  # each list of everything would bring all of them back
     newest = _SLIM[kind](obj) if known is None or version(obj) >= version(known) else known
     if kind is Kind.POD and known:
         newest = _as_first_deleted(newest, known)
@@ -232,6 +234,13 @@ def _absorb_child(family: Family, kind: Kind, obj: Object, deleted: bool) -> Non
     family.gone.add(uid)
     if kind is Kind.POD:
         family.departed[uid] = newest
+
+
+def _is_over(family: Family, pod: Object) -> bool:
+    """It has ended, and so has its Job, whose run was recorded."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    aside = any(owner["name"] in family.ended_jobs for owner in owners if owner["kind"] == "Job")
+    return aside and (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _remove_missing(family: Family, kind: Kind, listed: Collection[str], upto: int) -> None:

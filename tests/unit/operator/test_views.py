@@ -165,6 +165,7 @@ def test_what_recorded_runs_have_left_is_put_aside_and_found_again() -> None:
 def test_the_pod_of_a_recorded_run_is_let_go_once_its_job_has_ended() -> None:
     mirror, memory = mirror_of(2), Memory(uid=UID)
     family = mirror.family(KEY)
+    pods = []
     for number in (0, 1):
         gone = pod(0)
         gone["metadata"] |= {
@@ -182,7 +183,11 @@ def test_the_pod_of_a_recorded_run_is_let_go_once_its_job_has_ended() -> None:
             ],
         }
         mirror.absorb(Kind.POD, gone)
+        pods.append(gone)
     prune(family, memory, observed(mirror, memory))
+    assert [p["metadata"]["name"] for p in family.pods] == ["p1"]
+    for again in pods:  # as a list of everything shows them
+        mirror.absorb(Kind.POD, again)
     assert [p["metadata"]["name"] for p in family.pods] == ["p1"]
 
 
