@@ -59,15 +59,16 @@ def test_a_departed_pod_keeps_its_last_state() -> None:
 def test_the_first_request_to_delete_a_pod_stands() -> None:
     """The kubelet makes a second one when the containers have ended, and the time changes."""
     mirror = Mirror()
-    first, second = obj(1), obj(2)
-    first["metadata"] |= {"deletionTimestamp": "t", "deletionGracePeriodSeconds": 5}
-    second["metadata"] |= {"deletionTimestamp": "later", "deletionGracePeriodSeconds": 0}
-    mirror.absorb(Kind.POD, first)
-    mirror.absorb(Kind.POD, second)
-    mirror.absorb(Kind.POD, {**second, "status": {"phase": "Failed"}}, deleted=True)
+    running, ended, gone = obj(1), obj(2), obj(3, phase="Failed")
+    running["metadata"] |= {"deletionTimestamp": "first", "deletionGracePeriodSeconds": 5}
+    for later in (ended, gone):
+        later["metadata"] |= {"deletionTimestamp": "later", "deletionGracePeriodSeconds": 0}
+    mirror.absorb(Kind.POD, running)
+    mirror.absorb(Kind.POD, ended)
+    mirror.absorb(Kind.POD, gone, deleted=True)
     (pod,) = mirror.family(KEY).departed.values()
     assert pod["status"]["phase"] == "Failed"
-    assert pod["metadata"]["deletionTimestamp"] == "t"
+    assert pod["metadata"]["deletionTimestamp"] == "first"
     assert pod["metadata"]["deletionGracePeriodSeconds"] == 5
 
 
