@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from primo_report.wire import newest
 from support.kube import until
-from support.real_cluster import RUN_S, Space, study
+from support.real_cluster import RUN_S, Obj, Space, study
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -90,8 +91,8 @@ ENDS = {
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 def test_a_run_ends(space: Space, sidecar: str, end: End) -> None:
     given = dict(end.given)
-    script = "" if given.pop("silent", False) else REPORTS
-    space.start(study("ends", sidecar, script + end.script, **given))
+    reports = "" if given.pop("silent", False) else REPORTS
+    space.start(study("ends", sidecar, reports + end.script, **given))
     space.ended("ends")
     (trial,) = space.trials("ends")
     (run,) = trial["status"]["runs"]
@@ -100,6 +101,18 @@ def test_a_run_ends(space: Space, sidecar: str, end: End) -> None:
     seen = [each["values"]["distance"] for each in trial["status"].get("observations", ())]
     assert seen == ([] if end.value is None else [end.value])
     assert len(space.jobs("ends")) == 1
+    if reports and end.reason != "Evicted":
+        told = [newest(_messages(pod)) for pod in space.pods("ends")]
+        assert [each and each.metrics["distance"].last for each in told] in ([], [end.value or 0.5])
+
+
+def _messages(pod: Obj) -> list[str]:
+    """The termination messages of all its containers, now and before."""
+    status = pod["status"]
+    containers = status["initContainerStatuses"] + status["containerStatuses"]
+    states = [c.get(which) or {} for c in containers for which in ("state", "lastState")]
+    ends = (state.get("terminated") or {} for state in states)
+    return [end["message"] for end in ends if "message" in end]
 
 
 # --- from outside
