@@ -149,7 +149,10 @@ class Runs:
         """Ask the API server itself for the Job of an open run."""
         job = await self.writer.cluster.get_job(study.namespace, trial.run.job)
         if job is None:
-            self.writer.memories[key].jobs[trial.run.job] = JobState.GONE
+            memory = self.writer.memories[key]
+            memory.jobs[trial.run.job] = JobState.GONE
+            # Its pod may be there still, though we have not seen it: none may start beside it.
+            memory.doubted = True
         else:
             view = self.writer.trial_view(key, trial)
             owners = {o["uid"] for o in job["metadata"].get("ownerReferences") or ()}
