@@ -215,7 +215,9 @@ MUTANTS = {
     ),
     "recorded twice": Mutant(recorded_twice, {"disrupt": 0.5}, "I4"),
     "deleted objects come back": Mutant(
-        deleted_objects_come_back, {"delete_job": 30.0, "delete_trial": 10.0, "delay_s": 5.0}, ""
+        deleted_objects_come_back,
+        {"operators": 2, "delete_pod": 30.0, "delete_trial": 10.0, "delay_s": 5.0},
+        "I2",
     ),
     "numbers counted from trials": Mutant(
         numbers_counted_from_trials, {"delete_trial": 20.0}, "I2"
@@ -224,7 +226,9 @@ MUTANTS = {
         retries_not_counted, {"disrupt": 0.7, "infrastructure": 1}, "I11"
     ),
     "Jobs given up unasked": Mutant(
-        jobs_given_up_unasked, {"crash": 0.1, "stale": 0.9, "delay_s": 5.0}, "called lost"
+        jobs_given_up_unasked,
+        {"operators": 2, "crash": 0.1, "stale": 0.9, "delay_s": 5.0},
+        "called lost",
     ),
     "lingering pods overlooked": Mutant(
         lingering_pods_overlooked, {"node_dies": 0.5, "delete_job": 50.0}, "I12"
@@ -234,7 +238,7 @@ MUTANTS = {
     ),
     "wishes forgotten": Mutant(wishes_forgotten, {"annotate": 80.0, "fails": 1}, "granted twice"),
     "ends not final": Mutant(
-        ends_not_final, {"operators": 2, "delay_s": 5.0, "delete_job": 20.0}, "I8"
+        ends_not_final, {"fake": 60.0, "delay_s": 5.0, "delete_job": 20.0}, "I8"
     ),
     "promoted without observation": Mutant(
         promoted_without_observation, {"disrupt": 0.5, "rungs": 3}, "I14"
