@@ -16,6 +16,7 @@ from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Wa
 
 # A run whose pod cannot start by itself (no image, no ConfigMap, refused by quota) fails after it.
 START_DEADLINE_S = 600.0
+LATE_DEADLINE_S = 60.0
 # That a run has started is written down once it has lasted so long: most that end at once are
 # spared a write, and those who wait for GPUs do not see the difference.
 STARTED_AFTER_S = 2.0
@@ -376,7 +377,7 @@ def _deadline(trial: TrialRecord) -> float | None:
     evidence = trial.evidence
     if evidence.waiting is None or not evidence.waiting.endless or evidence.since is None:
         return None
-    return evidence.since + START_DEADLINE_S
+    return max(evidence.since + START_DEADLINE_S, evidence.waiting.seen_at + LATE_DEADLINE_S)
 
 
 def _noted_at(trial: TrialRecord, now: float) -> float:

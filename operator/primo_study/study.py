@@ -117,11 +117,14 @@ class Waiting:
     Attributes:
         endless: it cannot cure itself, so that a deadline applies; waiting for a free GPU or in a
             queue is not of this kind.
+        seen_at: when it was found by asking, in seconds since the epoch; what is found late, after
+            the API server was away, may be about to cure itself.
     """
 
     reason: str
     message: str
     endless: bool
+    seen_at: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Recorder:
         async def read() -> bytes:
             return json.dumps(content).encode()
 
-        return SimpleNamespace(status=200, read=read)
+        return SimpleNamespace(status=200, headers={}, read=read)
 
 
 def _calls(port: type) -> list[str]:
