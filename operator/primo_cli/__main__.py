@@ -25,7 +25,10 @@ class Output(StrEnum):
 Gpus = Annotated[int, typer.Option(min=0, help="Pretend GPUs of the local cluster.")]
 StateDir = Annotated[
     Path | None,
-    typer.Option(help="Where the local cluster keeps its files. Default: a new folder."),
+    typer.Option(
+        help="Where the local cluster keeps its files; logs and volumes stay there. "
+        "Default: a new folder, named at the start."
+    ),
 ]
 
 WithPrometheus = Annotated[

@@ -82,8 +82,9 @@ class AskTell:
 
         Raises:
             SpaceExhaustedError: nothing is running and there is nothing left to propose.
+            InvalidSpecError: the count is no whole number, or below 0.
         """
-        suggestions = suggest(self.problem, self.trials, count, self.seed)
+        suggestions = suggest(self.problem, self.trials, _count(count), self.seed)
         for suggestion in suggestions:
             self._start(suggestion)
         return suggestions
@@ -134,8 +135,11 @@ class AskTell:
         what was tried there may be suggested here.
 
         Raises:
-            InvalidSpecError: a configuration is of another space, or a value is missing.
+            InvalidSpecError: these are no trials, a configuration is of another space, or a value
+                is missing.
         """
+        if not isinstance(trials, Sequence):
+            raise InvalidSpecError(f"trials: {shown(trials)} is not a list, such as other.trials")
         earlier = tuple(self._earlier(-1 - i, trial) for i, trial in enumerate(trials))
         self.problem = replace(self.problem, earlier=earlier)
 
@@ -246,10 +250,10 @@ class AskTell:
         if wrong := list(_STATE("state", state)):
             raise InvalidSpecError(*wrong)
         restored = cls(state["spec"], state["seed"])
-        for trial in map(Trial.from_dict, state["trials"]):
+        for trial in _trials("state.trials", state["trials"]):
             restored.problem.space.configuration(trial.configuration)
             restored._trials[trial.number] = trial
-        restored.learn_from([Trial.from_dict(given) for given in state.get("earlier") or ()])
+        restored.learn_from(_trials("state.earlier", state.get("earlier") or ()))
         return restored
 
     def __repr__(self) -> str:
@@ -267,6 +271,8 @@ class AskTell:
         return max(self._trials, default=-1) + 1
 
     def _earlier(self, number: int, trial: Trial) -> Trial:
+        if not isinstance(trial, Trial):
+            raise InvalidSpecError(f"trials[{-1 - number}]: {shown(trial)} is not a Trial")
         configuration = self.problem.space.configuration(trial.configuration)
         for seen in trial.observations:
             missing = {o.name for o in self.problem.objectives} - seen.values.keys()
@@ -308,7 +314,10 @@ class AskTell:
         fidelity = plain(fidelity)
         if self.problem.fidelity is None:
             if fidelity is not None:
-                raise TellError(f"fidelity: {shown(fidelity)} given, expected None")
+                raise TellError(
+                    f"fidelity: {shown(fidelity)} given, expected None, and the values after it: "
+                    "the problem has no fidelity"
+                )
             return None
         assert highest is not None
         lowest = min(self.problem.fidelity.min, highest)
@@ -323,7 +332,7 @@ class AskTell:
             raise TellError(f"values: {shown(values)} is not an object")
         wanted = [o.name for o in self.problem.objectives]
         wanted += [c.metric for c in self.problem.constraints if c.metric not in wanted]
-        if missing := [name for name in wanted if values.get(name) is None]:
+        if missing := [name for name in wanted if name not in values]:
             others = ", ".join(str(name) for name in values if name not in wanted)
             raise TellError(
                 f"values: {', '.join(missing)} missing, expected {', '.join(wanted)}"
@@ -354,6 +363,24 @@ def _seed(seed: Any) -> int:
     if wrong := list(shapes.whole_number("seed", plain(seed))):
         raise InvalidSpecError(*wrong)
     return int(seed)
+
+
+def _count(count: Any) -> int:
+    if wrong := list(shapes.whole_number("count", plain(count))):
+        raise InvalidSpecError(*wrong)
+    if count < 0:
+        raise InvalidSpecError(f"count: {count} is below 0")
+    return int(count)
+
+
+def _trials(at: str, given: Sequence[Any]) -> list[Trial]:
+    trials = []
+    for i, data in enumerate(given):
+        try:
+            trials.append(Trial.from_dict(data))
+        except (TypeError, KeyError, AttributeError) as error:
+            raise InvalidSpecError(f"{at}[{i}]: {shown(data)} is no trial of a state") from error
+    return trials
 
 
 def _reason(failed: Any) -> str:

@@ -392,12 +392,26 @@ def test_a_later_change_of_the_spec_changes_nothing() -> None:
     assert AskTell.restore(opt.state()).ask() == opt.ask()
 
 
+@pytest.mark.parametrize("count", ["a", 1.5, -1, None])
+def test_a_count_that_is_none_is_refused(count: Any) -> None:
+    with pytest.raises(InvalidSpecError, match="count: "):
+        AskTell.from_spec(TRAINING.spec).ask(count)
+
+
+@pytest.mark.parametrize("trials", ["x", AskTell.from_spec(TRAINING.spec), [1]])
+def test_only_trials_can_be_learnt_from(trials: Any) -> None:
+    with pytest.raises(InvalidSpecError, match="trials"):
+        AskTell.from_spec(TRAINING.spec).learn_from(trials)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda state: state.pop("seed"), "state.seed: is missing"),
         (lambda state: state.update(trials={}), "state.trials: an object is not a list"),
         (lambda state: state.update(extra=1), "state.extra: is not a field"),
+        (lambda state: state.update(trials=[1]), "state.trials[0]: 1 is no trial of a state"),
+        (lambda state: state.update(earlier=[{}]), "state.earlier[0]: an object is no trial"),
         (lambda state: state["spec"].pop("objectives"), "objectives: 0 given"),
         (lambda state: state["spec"]["parameters"].pop(), "parameters.activation: is not a field"),
     ],
