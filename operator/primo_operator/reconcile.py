@@ -40,7 +40,6 @@ from primo_study import record
 from primo_study.ending import ending
 from primo_study.phases import Reason, TrialPhase
 from primo_study.plan import (
-    LATE_DEADLINE_S,
     Action,
     Adopt,
     Ask,
@@ -70,9 +69,6 @@ from primo_study.study import Outcome, Study, Template, TrialRecord, Waiting
 log = logging.getLogger(__name__)
 
 SHORTEST_WAIT_S = 0.05
-# A list that a study asked for itself is the truth for so long: longer than what is found late has
-# to cure itself.
-JUST_S = 2 * LATE_DEADLINE_S
 # What Prometheus does not know yet is asked for again after 5 s, then twice as long each time.
 ASK_AGAIN_S = 5.0
 ASK_AGAIN_MAX_S = 60.0
@@ -212,9 +208,6 @@ class Reconciler:
         """When all its objects were last listed, for it alone or with everybody's."""
         return max(self.memories[key].synced_at, self.mirror.listed_at)
 
-    def _just_listed(self, key: Key) -> bool:
-        return self.clock.monotonic() < self.memories[key].synced_at + JUST_S
-
     def _lacks_trials(self, key: Key, study: Study) -> bool:
         """Whether the study's status counts trials that our view lacks, and must be listed anew.
 
@@ -346,11 +339,6 @@ class Reconciler:
 
     async def _record(self, key: Key, study: Study, trial: TrialRecord, outcome: Outcome) -> bool:
         assert study.spec
-        if outcome.reason is Reason.START_FAILED and not self._just_listed(key):
-            # That a pod has not started, our view says alone: while the API server was away it may
-            # have run.
-            self.memories[key].doubted = True
-            return True
         new = record.ended(
             trial,
             outcome,

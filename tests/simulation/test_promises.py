@@ -7,7 +7,7 @@ import pytest
 
 from primo_operator.mirror import Kind
 from support.simulation.runs import simulate
-from support.simulation.scenario import AWAY_S, NEIGHBOUR_KEY, STUDY, Scenario
+from support.simulation.scenario import AWAY_S, KEY, NEIGHBOUR_KEY, STUDY, Scenario
 from support.simulation.world import World
 
 BASE = Scenario(trials=4, parallelism=2, rungs=2)
@@ -52,6 +52,19 @@ def test_the_result_is_that_of_a_smooth_run_under(faults: dict[str, Any], smooth
     for seed in range(2):
         world = simulate(replace(BASE, **faults), seed)
         assert world.result() == smooth.result(), f"seed {seed}"
+
+
+def test_why_a_job_has_no_pod_is_asked_anew_with_each_list() -> None:
+    """What was so before the API server was away is not held against a run afterwards."""
+    world = World(replace(BASE, forbidden=1.0))
+    world.advance(40.0)
+    memory = world.operators[0].reconciler.memories[KEY]
+    before = max(waiting.seen_at for waiting in memory.podless.values())
+    memory.doubted = True
+    world.advance(30.0)
+    assert not memory.doubted
+    assert memory.podless
+    assert min(waiting.seen_at for waiting in memory.podless.values()) > before
 
 
 def test_while_the_api_server_is_away_jobs_run_on_and_then_all_is_recorded(smooth: World) -> None:
