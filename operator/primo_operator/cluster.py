@@ -108,8 +108,11 @@ class Cluster(Protocol):
         """A merge patch, whatever the version."""
         ...
 
-    async def delete_job(self, namespace: str, name: str) -> None:
-        """Delete it and its pods. That it is not there is no error."""
+    async def delete_job(self, namespace: str, name: str, uid: str) -> None:
+        """Delete it and its pods, if it still is the one with this UID.
+
+        That it is not there is no error; ConflictError if another one has its name.
+        """
         ...
 
     async def failed_creates(self, namespace: str, job: str) -> Sequence[str]:

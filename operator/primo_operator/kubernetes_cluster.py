@@ -206,11 +206,16 @@ class KubernetesCluster:
         path = _one(JOBS, namespace, name)
         return await self._call("PATCH", path, body=patch, kind=MERGE_PATCH)
 
-    async def delete_job(self, namespace: str, name: str) -> None:
-        # Without a policy the API server leaves a Job's pods behind, running.
-        options = {"propagationPolicy": "Background"}
+    async def delete_job(self, namespace: str, name: str, uid: str) -> None:
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            # Without a policy the API server leaves a Job's pods behind, running.
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
         with contextlib.suppress(NotFoundError):
-            await self._call("DELETE", _one(JOBS, namespace, name), query=options)
+            await self._call("DELETE", _one(JOBS, namespace, name), body=options)
 
     # --- leases
 

@@ -39,6 +39,7 @@ class Memory:
         jobs: what is known of Jobs that our view lacks, by name.
         refusals: by the Job's name.
         podless: why a Job has no pod, by the Job's name.
+        noted: what a run was said to wait for, and when, by its Job's name.
         measured: what Prometheus has said of a run, by its Job's name.
         asked: how often it was asked of that run.
         ttls: what has been said of how long a Job is kept: once, whatever an admission policy makes
@@ -64,6 +65,7 @@ class Memory:
     jobs: dict[str, JobState] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     podless: dict[str, Waiting] = field(default_factory=dict)
+    noted: dict[str, tuple[Waiting, float]] = field(default_factory=dict)
     measured: dict[str, Measured] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
     ttls: dict[str, int | None] = field(default_factory=dict)

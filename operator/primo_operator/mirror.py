@@ -133,6 +133,12 @@ class Mirror:
         """A trial of which a call has said that it is not there."""
         _drop_trial(self.family(key), trial)
 
+    def removed(self, key: Key, kind: Kind, uid: str) -> None:
+        """A Job or pod that we have deleted."""
+        family = self.family(key)
+        if obj := family.objects[kind].get(uid):
+            _absorb_child(family, kind, obj, deleted=True)
+
     def replace(self, key: Key, kind: Kind, listing: Listing) -> None:
         """Take in a list of all that a study has of a kind: what it lacks and is no newer is gone.
 

@@ -30,6 +30,9 @@ from primo_study.study import (
     epoch,
 )
 
+# By the name of their Job; whether they are gone.
+Pods = Mapping[str, Sequence[tuple[Object, bool]]]
+
 # A Job this long without a pod is asked for the Events that say why.
 PODLESS_AFTER_S = 30.0
 
@@ -100,7 +103,8 @@ def prune(family: Family, memory: Memory, study: Study) -> None:
     """Forget what concerns no open run."""
     current = {trial.run.job for trial in study.unfinished_trials if trial.run.open}
     current |= {request.name for request in study.requests}
-    for known in (memory.jobs, memory.refusals, memory.podless, memory.measured, memory.asked):
+    by_job = (memory.jobs, memory.refusals, memory.podless, memory.noted)
+    for known in (*by_job, memory.measured, memory.asked):
         for job in known.keys() - current:
             del known[job]
     if memory.ttls:
@@ -155,13 +159,7 @@ def _job_of(pod: Object) -> str | None:
 def _trials(
     family: Family, memory: Memory, uid: str, spec: StudySpec | None
 ) -> tuple[TrialRecord, ...]:
-    pods: dict[str, list[tuple[Object, bool]]] = {}
-    for pod, gone in (
-        *((pod, False) for pod in family.pods),
-        *((pod, True) for pod in family.departed.values()),
-    ):
-        pods.setdefault(_job_of(pod) or "", []).append((pod, gone))
-    jobs = ChainMap({job["metadata"]["name"]: job for job in family.jobs}, family.ended_jobs)
+    jobs, pods = _jobs_by_name(family), _pods_by_job(family)
     at_rest, others = [], []
     for view in own_trials(family, uid):
         assert view.record
@@ -174,6 +172,40 @@ def _trials(
             evidence = _evidence(view.uid, view.record, jobs, pods, memory, spec)
             others.append(replace(view.record, evidence=evidence))
     return tuple(sorted([*at_rest, *others], key=attrgetter("number")))
+
+
+def lingering(family: Family, view: TrialView) -> bool:
+    """Whether a pod of one of a trial's runs so far may still write to its checkpoints."""
+    assert view.record
+    names_of_jobs = {run.job for run in view.record.runs}
+    return _lingering(view.uid, names_of_jobs, _jobs_by_name(family), _pods_by_job(family))
+
+
+def _jobs_by_name(family: Family) -> Mapping[str, Object]:
+    return ChainMap({job["metadata"]["name"]: job for job in family.jobs}, family.ended_jobs)
+
+
+def _pods_by_job(family: Family) -> Pods:
+    pods: dict[str, list[tuple[Object, bool]]] = {}
+    for pod, gone in (
+        *((pod, False) for pod in family.pods),
+        *((pod, True) for pod in family.departed.values()),
+    ):
+        pods.setdefault(_job_of(pod) or "", []).append((pod, gone))
+    return pods
+
+
+def _lingering(
+    trial_uid: str, of_jobs: Collection[str], jobs: Mapping[str, Object], pods: Pods
+) -> bool:
+    for name in of_jobs:
+        mine = [pod for pod, gone in pods.get(name, ()) if not gone]
+        if any(lingers(pod) for pod in mine):
+            return True
+        job = jobs.get(name)
+        if job and not mine and not _ended(job) and trial_uid in _owners(job):
+            return True  # its controller may be about to make one
+    return False
 
 
 def _note_numbers(memory: Memory, trials: Sequence[TrialRecord], counted: int) -> None:
@@ -213,7 +245,7 @@ def _evidence(
     trial_uid: str,
     trial: TrialRecord,
     jobs: Mapping[str, Object],
-    pods: Mapping[str, list[tuple[Object, bool]]],
+    pods: Pods,
     memory: Memory,
     spec: StudySpec,
 ) -> Evidence:
@@ -222,9 +254,7 @@ def _evidence(
     if job and trial_uid not in _owners(job):
         job = None
     earlier = {r.job for r in trial.runs} - ({run.job} if run.open else set())
-    lingering = any(
-        lingers(pod) for name in earlier for pod, gone in pods.get(name, ()) if not gone
-    )
+    lingering = _lingering(trial_uid, earlier, jobs, pods)
     if not run.open:
         return Evidence(lingering=lingering)
     if run.reported:  # what its pod had to say has been written; it may be gone
@@ -242,6 +272,7 @@ def _evidence(
     refusal = memory.refusals.get(run.job) if state is JobState.UNMADE else None
     return Evidence(
         job=state,
+        job_uid=job["metadata"]["uid"] if job else None,
         running=pod is not None and not gone and not suspended and main_started(pod),
         suspended=suspended,
         waiting=refusal.waiting if refusal else _waiting(job, pod, gone, memory, run),
@@ -280,23 +311,21 @@ def _waiting(
     return waiting(pod)
 
 
-def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> tuple[str, ...]:
+def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> dict[str, str]:
     """Jobs that still hold resources and are no open run: of an attempt that was given up."""
     unended = [job for job in family.jobs if not _ended(job)]
     if not unended:
-        return ()
+        return {}
     uids_of_trials = {trial.uid for trial in own_trials(family, uid)}
     open_runs = {t.run.job for t in trials if t.unfinished and t.run.open}
-    return tuple(
-        sorted(
-            job["metadata"]["name"]
-            for job in unended
-            if job["metadata"]["name"] not in open_runs
-            and _owners(job) & uids_of_trials
-            and not job["metadata"].get("deletionTimestamp")
-            and not _main_ended(family, job)
-        )
-    )
+    return {
+        job["metadata"]["name"]: job["metadata"]["uid"]
+        for job in unended
+        if job["metadata"]["name"] not in open_runs
+        and _owners(job) & uids_of_trials
+        and not job["metadata"].get("deletionTimestamp")
+        and not _main_ended(family, job)
+    }
 
 
 def _ended_jobs(family: Family, trials: Iterable[TrialRecord]) -> tuple[EndedJob, ...]:

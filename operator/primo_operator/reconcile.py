@@ -76,6 +76,7 @@ ASK_AGAIN_MAX_S = 60.0
 # as long each time; after so many in a row it counts as one that had nothing to propose.
 ASK_RETRY_S = 10.0
 FAILED_ASKS = 5
+NOTED_FOR_S = 60.0
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ class Reconciler:
             self.forget(key)
             return None
         prune(self.mirror.family(key), self.memories[key], study)
-        if self._lacks_trials(key, study):
+        if self._writer.lacks_trials(key, study):
             return 0.0
         study = await self._read_sources(key, study)
         moved = await self._read_podless(key, study)
@@ -208,19 +209,6 @@ class Reconciler:
         """When all its objects were last listed, for it alone or with everybody's."""
         return max(self.memories[key].synced_at, self.mirror.listed_at)
 
-    def _lacks_trials(self, key: Key, study: Study) -> bool:
-        """Whether the study's status counts trials that our view lacks, and must be listed anew.
-
-        They may hold slots, and a study does not end before they do. What a list lacks as well has
-        been deleted.
-        """
-        memory, counted = self.memories[key], study.status.get("nextTrial") or 0
-        latest = study.trials[-1].number + 1 if study.trials else 0
-        lacks = max(latest, memory.looked_up_to) < counted
-        memory.doubted |= lacks
-        memory.looked_up_to = max(memory.looked_up_to, counted if lacks else latest)
-        return lacks
-
     async def _read_sources(self, key: Key, study: Study) -> Study:
         """With the observations of other studies, before anything is suggested from them."""
         memory = self.memories[key]
@@ -277,7 +265,7 @@ class Reconciler:
                         key, trial, record.started(trial, self._writer.stamp())
                     )
                 case NoteWaiting(trial, why):
-                    return await self._writer.trial(key, trial, record.waiting(trial, why))
+                    return await self._note_waiting(key, trial, why)
                 case NoteQueuedAgain(trial, why):
                     return await self._writer.trial(key, trial, record.queued_again(trial, why))
                 case Look(trial):
@@ -293,11 +281,11 @@ class Reconciler:
                 case NoteRequest(request, phase, why):
                     return await self._writer.request(key, request.name, phase.value, why)
                 case Suspend(trial):
-                    return await self._runs.suspend(key, study, trial)
+                    return await self._runs.suspend(key, trial)
                 case Stop(trial, message):
-                    return await self._runs.stop(key, study, trial, message)
-                case RemoveJob(job):
-                    await self.cluster.delete_job(study.namespace, job)
+                    return await self._runs.stop(key, trial, message)
+                case RemoveJob(job, uid):
+                    await self._runs.remove_job(key, job, uid)
                     return False
                 case Expire(job, ttl_s):
                     return await self._runs.expire(key, study, job, ttl_s)
@@ -309,6 +297,16 @@ class Reconciler:
             # Somebody wrote it meanwhile, or our view lags: read anew, and decide anew.
             self.memories[key].doubted = True
             return True
+
+    async def _note_waiting(self, key: Key, trial: TrialRecord, why: Waiting) -> bool:
+        """Not the same again at once: another operator may see it otherwise, and say so."""
+        noted, now = self.memories[key].noted, self.clock.monotonic()
+        said, at = noted.get(trial.run.job, (None, 0.0))
+        if said == why and now < at + NOTED_FOR_S:
+            return False
+        moved = await self._writer.trial(key, trial, record.waiting(trial, why))
+        noted[trial.run.job] = why, now
+        return moved
 
     async def _check_template(self, key: Key, study: Study) -> bool:
         memory = self.memories[key]

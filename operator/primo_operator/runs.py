@@ -16,6 +16,7 @@ from primo_operator.cluster import (
 )
 from primo_operator.memory import Refusal
 from primo_operator.mirror import Key, Kind
+from primo_operator.observe import lingering
 from primo_operator.writing import Writer
 from primo_optimizer import Suggestion
 from primo_study import record
@@ -118,7 +119,10 @@ class Runs:
     async def _open(self, key: Key, study: Study, trial: TrialRecord, opened: TrialRecord) -> bool:
         await self.writer.trial(key, trial, opened)
         self.writer.memories[key].jobs[opened.run.job] = JobState.UNMADE
-        await self.launch(key, study, opened)
+        view = self.writer.trial_view(key, trial)
+        # Else the next pass launches it that finds the earlier run's pod gone.
+        if view and not lingering(self.writer.mirror.family(key), view):
+            await self.launch(key, study, opened)
         return True
 
     async def launch(self, key: Key, study: Study, trial: TrialRecord) -> bool:
@@ -171,7 +175,7 @@ class Runs:
             )
         self.writer.mirror.found(Kind.JOB, job)
 
-    async def suspend(self, key: Key, study: Study, trial: TrialRecord) -> bool:
+    async def suspend(self, key: Key, trial: TrialRecord) -> bool:
         """Take back a run before its pod starts.
 
         First written, then deleted: after a crash between the two the Job is one of no open run,
@@ -179,18 +183,26 @@ class Runs:
         """
         suspended = record.suspended(trial, self.writer.stamp())
         await self.writer.trial(key, trial, suspended)
-        if trial.evidence.job is JobState.PRESENT:
-            await self.writer.cluster.delete_job(study.namespace, trial.run.job)
+        await self._remove_open(key, trial)
         return True
 
-    async def stop(self, key: Key, study: Study, trial: TrialRecord, message: str) -> bool:
+    async def stop(self, key: Key, trial: TrialRecord, message: str) -> bool:
         """End a trial for good."""
-        made = trial.run.open and trial.evidence.job is not JobState.UNMADE
-        if made and not trial.run.reported:  # else its pod has ended by itself
-            await self.writer.cluster.delete_job(study.namespace, trial.run.job)
+        if not trial.run.reported:  # else its pod has ended by itself
+            await self._remove_open(key, trial)
         stopped = record.stopped(trial, message, self.writer.stamp())
         self.writer.notify(key, "TrialStopped", f"trial {trial.number}: {message}")
         return await self.writer.trial(key, trial, stopped)
+
+    async def _remove_open(self, key: Key, trial: TrialRecord) -> None:
+        """The open run's Job, if it is there; if it comes to be later, it is one of no open run."""
+        if uid := trial.evidence.job_uid:
+            await self.remove_job(key, trial.run.job, uid)
+
+    async def remove_job(self, key: Key, name: str, uid: str) -> None:
+        """Delete a Job, and forget it: nobody may tell us that it has gone."""
+        await self.writer.cluster.delete_job(key.namespace, name, uid)
+        self.writer.mirror.removed(key, Kind.JOB, uid)
 
     async def expire(self, key: Key, study: Study, job: str, ttl_s: int | None) -> bool:
         """Say how long a Job is kept: by its ttl, which counts from its end, when that has come."""

@@ -57,6 +57,19 @@ class Writer:
             memory.template_generation = 0  # to be asked again
         return observe(family, memory, self.settings.access(key.namespace))
 
+    def lacks_trials(self, key: Key, study: Study) -> bool:
+        """Whether the study's status counts trials that our view lacks, and must be listed anew.
+
+        They may hold slots, and a study does not end before they do. What a list lacks as well has
+        been deleted.
+        """
+        memory, counted = self.memories[key], study.status.get("nextTrial") or 0
+        latest = study.trials[-1].number + 1 if study.trials else 0
+        lacks = max(latest, memory.looked_up_to) < counted
+        memory.doubted |= lacks
+        memory.looked_up_to = max(memory.looked_up_to, counted if lacks else latest)
+        return lacks
+
     def stamp(self) -> str:
         """The time now, as objects hold it."""
         return datetime.fromtimestamp(int(self.clock.now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -106,6 +119,8 @@ class Writer:
         study = self.observe(key) if family.study else None
         if study is None or study.deleting or family.study is None:
             return None
+        if self.lacks_trials(key, study):  # another operator may have written it in the meantime
+            return 0.0
         if early > 0 and before.get("phase") == phase(study, ending(study, self.clock.now())):
             return early
         after = summarise(study, self.clock.now(), self.stamp(), names.selector(study.name))

@@ -123,12 +123,12 @@ def _spent(study: Study, now: float) -> Ending | None:
         spent = f"{budget.gpu_hours:g} GPU-hours"
     elif (
         budget.trials is not None
-        and study.next_number >= budget.trials
+        and study.numbers_used >= budget.trials
         and study.settled  # runs that were granted are not taken back
         # With rungs, what is paused may still be promoted: the optimizer is asked until it is not.
         and (study.spec.fidelity is None or study.asked_in_vain)
     ):
-        spent = f"{study.next_number} trials of {budget.trials}"
+        spent = f"{study.numbers_used} trials of {budget.trials}"
     if spent is None:
         return None
     message = f"used up: {spent}{_empty_handed(study)}"

@@ -140,6 +140,7 @@ class RemoveJob:
     """Delete a Job that is no open run of any trial, so that it does not hold a GPU."""
 
     job: str
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ def decide(study: Study, now: float) -> Plan:
     for trial in study.in_phase(TrialPhase.PAUSED):
         if trial.stop is not None:
             actions.append(Stop(trial, trial.stop))
-    actions += [RemoveJob(job) for job in study.leftovers]
+    actions += [RemoveJob(job, uid) for job, uid in study.leftovers.items()]
     actions += _expiries(study)
     slots = 0 if study.has_gap else free_slots(study, end)
     retries = _retries_asked(study, slots)
@@ -256,7 +257,7 @@ def decide(study: Study, now: float) -> Plan:
 def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float) -> list[Action]:
     evidence = trial.evidence
     if trial.stop is not None and not evidence.outcome:
-        return [Stop(trial, trial.stop)]
+        return [_stop(trial, trial.stop)]
     if not trial.run.open:  # a retry is due
         if end:
             return [Stop(trial, end.message)]
@@ -266,7 +267,7 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
     if trial.run.reported:
         return _for_reported(study, trial, end, now)
     if end and (end.terminate or evidence.job is JobState.UNMADE):
-        return [Stop(trial, end.message)]
+        return [_stop(trial, end.message)]
     if _to_suspend(study, trial):
         return [Suspend(trial)]
     match evidence.job:
@@ -288,6 +289,13 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
             if evidence.running and trial.phase is TrialPhase.QUEUED:
                 return [NoteStarted(trial)] if now >= _noted_at(trial, now) else []
             return _note(trial)
+
+
+def _stop(trial: TrialRecord, message: str) -> Stop | Look:
+    """Its Job goes with it; one of its name that we have not seen may be somebody else's."""
+    run = trial.run
+    unseen = run.open and not run.reported and trial.evidence.job is JobState.UNSEEN
+    return Look(trial) if unseen else Stop(trial, message)
 
 
 def _for_outcome(study: Study, trial: TrialRecord, outcome: Outcome) -> Action:
@@ -411,7 +419,7 @@ def room(study: Study, end: Ending | None) -> Ask | None:
     count = free_slots(study, end)
     new_trials = count
     if study.spec.budget.trials is not None:
-        new_trials = min(count, max(study.spec.budget.trials - study.next_number, 0))
+        new_trials = min(count, max(study.spec.budget.trials - study.numbers_used, 0))
     promotable = study.spec.fidelity is not None
     return Ask(count, new_trials) if count > 0 and (new_trials > 0 or promotable) else None
 

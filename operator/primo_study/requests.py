@@ -99,7 +99,7 @@ def _why_not_now(study: Study, end: Ending | None, slots: int) -> Waiting | None
     if study.blind and study.access.refused:
         return Waiting(study.access.refused, study.access.message, endless=False)
     trials = study.spec.budget.trials
-    if trials is not None and study.next_number >= trials:
+    if trials is not None and study.numbers_used >= trials:
         return Waiting("BudgetExhausted", f"all {trials} trials of the budget exist", endless=False)
     if slots < 1:
         message = f"spec.parallelism of the study allows {study.spec.slots} unfinished runs"

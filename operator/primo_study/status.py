@@ -57,7 +57,7 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         running=study.unfinished,
         progress=_progress(study, done),
         budget_used=BudgetUsed(
-            trials=study.next_number,
+            trials=study.numbers_used,
             full_evaluations=study.full_evaluations(),
             gpu_hours=study.gpu_hours() or None,
         ),

@@ -140,9 +140,11 @@ class Evidence:
     """What the cluster shows of a trial's open run.
 
     Attributes:
+        job_uid: of its Job, if that is there.
         since: when its Job was created, in seconds since the epoch.
         suspended: its Job is: it waits in a queue, or was sent back into it.
-        lingering: a pod of an earlier run still exists; it may still write checkpoints.
+        lingering: a pod of an earlier run still exists, or may come to be; it may still write
+            checkpoints.
         template: hash of the trial template that its Job is made from.
         gpus: that its pod holds.
         started_at: when the first of its containers started, as its pod tells.
@@ -152,6 +154,7 @@ class Evidence:
     """
 
     job: JobState = JobState.UNSEEN
+    job_uid: str | None = None
     running: bool = False
     suspended: bool = False
     waiting: Waiting | None = None
@@ -315,7 +318,7 @@ class Study:
         created_at: seconds since the epoch, by the API server's clock.
         trials: by number.
         status: as last written; what it holds may be older than the trials.
-        leftovers: names of Jobs of this study that are no open run of a trial.
+        leftovers: Jobs of this study that are no open run of a trial: name -> UID.
         requests: trials of the user's own that have no number yet, the oldest first.
         ended_jobs: Jobs of recorded runs that still exist.
         asked_in_vain: the optimizer has nothing to start for exactly this spec and these trials.
@@ -338,7 +341,7 @@ class Study:
     trials: tuple[TrialRecord, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
     template: Template = Template()
-    leftovers: tuple[str, ...] = ()
+    leftovers: Mapping[str, str] = field(default_factory=dict)
     requests: tuple[Request, ...] = ()
     ended_jobs: tuple[EndedJob, ...] = ()
     asked_in_vain: bool = False
@@ -377,12 +380,29 @@ class Study:
 
         Trials are made several at once, so that some may be there and a lower one not.
         """
-        number: int = self.status.get("nextTrial") or 0
-        recent = takewhile(lambda trial: trial.number >= number, reversed(self.trials))
-        used = {*self.used_numbers, *(trial.number for trial in recent)}
+        number, used = self._counted, self._uncounted
         while number in used:
             number += 1
         return number
+
+    @property
+    def numbers_used(self) -> int:
+        """How many numbers have been given to trials: what a budget of trials counts."""
+        return self._counted + len(self._uncounted)
+
+    @property
+    def _counted(self) -> int:
+        """Numbers below this are used up, as written."""
+        counted: int = self.status.get("nextTrial") or 0
+        return counted
+
+    @property
+    def _uncounted(self) -> Collection[int]:
+        """The others that are."""
+        counted = self._counted
+        recent = takewhile(lambda trial: trial.number >= counted, reversed(self.trials))
+        known = (*self.used_numbers, *(trial.number for trial in recent))
+        return {number for number in known if number >= counted}
 
     @property
     def has_gap(self) -> bool:

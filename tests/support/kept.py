@@ -97,7 +97,7 @@ class Kept:
         self.jobs[name] = self._versioned(merged(self.jobs[name], patch))
         return copy.deepcopy(self.jobs[name])
 
-    async def delete_job(self, space: str, name: str) -> None:
+    async def delete_job(self, space: str, name: str, uid: str) -> None:
         self._place({"metadata": {"namespace": space, "name": name}})
         self.writes.append(f"delete job {name}")
         self.jobs.pop(name, None)

@@ -100,10 +100,6 @@ class Api:
         obj = {**obj, "metadata": {**obj["metadata"], **ours}}
         if kind is Kind.JOB:
             obj = self.world.queue.admission(obj)
-        for owner in obj["metadata"].get("ownerReferences") or ():
-            # An owner that has gone takes what is created for it later too.
-            if not self._exists(owner["uid"]):
-                self.world.after(1.0, lambda uid=owner["uid"]: self._collect(kind, name, uid))
         return self._commit(kind, obj, "ADDED")
 
     def patch_status(self, kind: Kind, name: str, patch: Object, version: str) -> Object:
@@ -115,8 +111,9 @@ class Api:
         """A merge patch of all but the status."""
         old = self._current(kind, name, version)
         new = merged(old, patch)
-        if new == old and self.world.scenario.operators > 1:
-            return old  # two have said the same
+        scenario = self.world.scenario
+        if new == old and (scenario.operators > 1 or scenario.lose or scenario.slow):
+            return old  # two have said the same, or one again that was given no answer
         return self._differs(kind, old, new, patch)
 
     def edit(self, kind: Kind, name: str, patch: Object) -> None:
@@ -202,6 +199,10 @@ class Api:
         self.version += 1
         name = obj["metadata"]["name"]
         obj = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.version)}}
+        for owner in _owners(obj):
+            # An owner that has gone takes what is made its own later too.
+            if not self._exists(owner):
+                self.world.after(1.0, lambda uid=owner: self._collect(kind, name, uid))
         before = self.objects[kind].get(name)
         self.objects[kind][name] = obj
         self.past.append(Change(self.version, kind, obj, event))

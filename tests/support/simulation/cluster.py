@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from primo_operator.cluster import Listing, Notice, Object
+from primo_operator.cluster import ConflictError, Listing, Notice, Object
 from primo_operator.mirror import Kind
 from primo_operator.ports import Answer
 from primo_optimizer import SpaceExhaustedError, Suggestion
@@ -95,8 +95,11 @@ class SimulatedCluster:
 
         return await Call("patch job", apply, True)
 
-    async def delete_job(self, namespace: str, name: str) -> None:
+    async def delete_job(self, namespace: str, name: str, uid: str) -> None:
         def apply() -> None:
+            job = self._api.get(Kind.JOB, name)
+            if job and job["metadata"]["uid"] != uid:
+                raise ConflictError(409, f"the UID of {name} is another one")
             self._api.world.checker.acts_on_job(name, self._api.author)
             self._api.delete(Kind.JOB, name)
 

@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
-from primo_operator import manifests, observe
+from primo_operator import manifests, observe, reconcile
 from primo_operator.cluster import Object
 from primo_operator.leadership import Elector
 from primo_operator.mirror import Family, Kind, Mirror
 from primo_operator.reconcile import Reconciler
 from primo_operator.runs import Runs
 from primo_operator.views import TrialView
-from primo_study import record
+from primo_operator.writing import Writer
+from primo_study import plan, record
 from primo_study.phases import Reason
+from primo_study.plan import Stop
 from primo_study.study import JobState, Outcome, Study, TrialRecord
 from support.simulation.api import Api, merged
 from support.simulation.cluster import Call, SimulatedCluster
@@ -201,6 +203,39 @@ def promoted_without_observation(patch: Patch) -> None:
     patch.setattr(record, "ended", lenient)
 
 
+def budget_of_the_next_number(patch: Patch) -> None:
+    """Numbers above one that may be missing are not counted."""
+    patch.setattr(Study, "numbers_used", property(lambda study: study.next_number))
+
+
+def stopped_by_name(patch: Patch) -> None:
+    """Whatever has the name of the open run's Job is deleted."""
+
+    async def remove(runs: Runs, key: Any, trial: TrialRecord) -> None:
+        await Call("delete job", lambda: delete(runs.writer.cluster, trial.run.job), True)
+
+    def delete(cluster: Any, name: str) -> None:
+        cluster._api.world.checker.acts_on_job(name, cluster._api.author)
+        cluster._api.delete(Kind.JOB, name)
+
+    patch.setattr(Runs, "_remove_open", remove)
+    patch.setattr(plan, "_stop", Stop)
+
+
+def said_again_and_again(patch: Patch) -> None:
+    patch.setattr(reconcile, "NOTED_FOR_S", 0.0)
+
+
+def ended_unlisted(patch: Patch) -> None:
+    """A study ends though its status counts trials that nobody has shown us."""
+    patch.setattr(Writer, "lacks_trials", lambda *_: False)
+
+
+def removed_jobs_remembered(patch: Patch) -> None:
+    """What we have deleted is in our view until somebody tells us."""
+    patch.setattr(Mirror, "removed", lambda *_: None)
+
+
 KILLS = {"crash": 0.1, "disrupt": 0.5}
 MUTANTS = {
     "random trial names": Mutant(random_trial_names, {"operators": 2, "delay_s": 5.0}, "I2"),
@@ -216,7 +251,13 @@ MUTANTS = {
     "recorded twice": Mutant(recorded_twice, {"disrupt": 0.5}, "I4"),
     "deleted objects come back": Mutant(
         deleted_objects_come_back,
-        {"operators": 2, "delete_pod": 30.0, "delete_trial": 10.0, "delay_s": 5.0},
+        {
+            "operators": 2,
+            "trials": 7,
+            "delete_pod": 30.0,
+            "delete_trial": 50.0,
+            "delay_s": 5.0,
+        },
         "I2",
     ),
     "numbers counted from trials": Mutant(
@@ -242,5 +283,33 @@ MUTANTS = {
     ),
     "promoted without observation": Mutant(
         promoted_without_observation, {"disrupt": 0.5, "rungs": 3}, "I14"
+    ),
+    "budget of the next number": Mutant(
+        budget_of_the_next_number,
+        {"edit": 30.0, "refuse": 0.3, "trials": 7, "parallelism": 5},
+        "I5",
+    ),
+    "stopped by name": Mutant(
+        stopped_by_name, {"annotate": 80.0, "squat": 50.0, "crash": 0.05, "disrupt": 0.5}, "I15"
+    ),
+    "said again and again": Mutant(
+        said_again_and_again, {"operators": 2, "prometheus": 0.8, "delay_s": 0.01}, "I13"
+    ),
+    "ended unlisted": Mutant(
+        ended_unlisted,
+        {"operators": 2, "parallelism": 1, "delay_s": 5.0, "delete_trial": 30.0, "crash": 0.03},
+        "I8",
+    ),
+    "removed Jobs remembered": Mutant(
+        removed_jobs_remembered,
+        {
+            "trials": 7,
+            "parallelism": 5,
+            "retention": "None",
+            "silent": 0.01,
+            "fake": 60.0,
+            "delete_trial": 30.0,
+        },
+        "I13",
     ),
 }

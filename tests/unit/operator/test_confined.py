@@ -38,7 +38,7 @@ ONE: dict[str, Callable[[KubernetesCluster, str], Awaitable[Any]]] = {
     "patch trial status": lambda c, name: c.patch_trial_status("team", name, {}, "1"),
     "patch study status": lambda c, name: c.patch_study_status("team", name, {}, "1"),
     "patch job": lambda c, name: c.patch_job("team", name, {}),
-    "delete job": lambda c, name: c.delete_job("team", name),
+    "delete job": lambda c, name: c.delete_job("team", name, "u"),
     "get lease": lambda c, name: c.get_lease("team", name),
 }
 

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
-from primo_operator.cluster import ClusterError, RefusedError
+from primo_operator.cluster import ClusterError, ConflictError, RefusedError
 from primo_operator.handlers import SystemClock
 from primo_operator.kubernetes_cluster import KubernetesCluster
 
@@ -83,6 +83,19 @@ def test_a_busy_server_is_given_the_time_that_it_asks_for(
     assert against(handler, lambda cluster: cluster.get_job("team", "j")) == {}
 
 
+def test_a_job_is_deleted_with_its_pods_and_no_other_of_its_name() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        asked = await request.json()
+        assert asked["propagationPolicy"] == "Background"
+        if asked["preconditions"] == {"uid": "ours"}:
+            return web.json_response({"kind": "Status", "status": "Success"})
+        return web.json_response({"reason": "Conflict", "message": "another UID"}, status=409)
+
+    against(handler, lambda cluster: cluster.delete_job("team", "j", "ours"))
+    with pytest.raises(ConflictError, match="another UID"):
+        against(handler, lambda cluster: cluster.delete_job("team", "j", "earlier"))
+
+
 async def broken(request: web.Request) -> web.Response:
     return web.json_response({"message": "etcdserver: no space"}, status=500)
 
@@ -108,7 +121,7 @@ async def silent(request: web.Request) -> web.Response:
 @pytest.mark.parametrize("handler", [broken, page_of_a_proxy, cut, silent])
 def test_what_is_no_answer_may_have_had_an_effect_and_names_the_call(handler: Handler) -> None:
     with pytest.raises(ClusterError, match="DELETE /apis/batch/v1/namespaces/team/jobs/j") as got:
-        against(handler, lambda cluster: cluster.delete_job("team", "j"), timeout_s=0.3)
+        against(handler, lambda cluster: cluster.delete_job("team", "j", "u"), timeout_s=0.3)
     assert not isinstance(got.value, RefusedError)
 
 

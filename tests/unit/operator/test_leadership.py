@@ -479,7 +479,7 @@ def test_who_leads_no_more_writes_no_more() -> None:
         client = ApiClient(Configuration(host="http://127.0.0.1:1"))
         cluster = KubernetesCluster(client, 1.0, may_write=lambda: False)
         with pytest.raises(ClusterError, match="does not lead any more"):
-            await cluster.delete_job("n", "job")
+            await cluster.delete_job("n", "job", "u")
         with pytest.raises(ClusterError, match=r"127\.0\.0\.1"):  # reads are sent
             await cluster.get_job("n", "job")
         await client.close()

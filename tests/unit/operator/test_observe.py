@@ -7,7 +7,7 @@ import pytest
 from primo_operator import names
 from primo_operator.memory import Memory
 from primo_operator.mirror import Family, Kind
-from primo_operator.observe import observe
+from primo_operator.observe import lingering, observe
 from primo_operator.views import trial_view
 from primo_study import record
 from primo_study.phases import TrialPhase
@@ -139,4 +139,35 @@ def test_a_job_of_no_open_run_is_left_over_unless_it_ends_by_itself(
     found.objects[Kind.JOB] = {
         "uid-j": {"metadata": metadata, "status": {"conditions": conditions}}
     }
-    assert seen_by(found).leftovers == (("j",) if left else ())
+    assert seen_by(found).leftovers == ({"j": "uid-j"} if left else {})
+
+
+RUNNING = {"phase": "Running", "containerStatuses": [{"name": "train", "state": {"running": {}}}]}
+OVER = {"phase": "Failed", "containerStatuses": [{"name": "train", "state": {"terminated": {}}}]}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "pods", "expected"),
+    [
+        pytest.param([], [RUNNING], True, id="its pod runs"),
+        pytest.param([condition("Failed", "BackoffLimitExceeded")], [RUNNING], True, id="still"),
+        pytest.param([], [OVER], False, id="its pod has ended"),
+        pytest.param([], [], True, id="its Job may make one"),
+        pytest.param([condition("Failed", "BackoffLimitExceeded")], [], False, id="no more"),
+    ],
+)
+def test_a_pod_of_an_earlier_run_lingers_until_it_has_ended(
+    conditions: list[dict[str, Any]], pods: list[dict[str, Any]], expected: bool
+) -> None:
+    """Whatever became of the runs since then: nothing may be started beside it."""
+    found = family(done(0))
+    view = found.trials["t-0"]
+    assert view.record
+    name = view.record.run.job
+    job = {"name": name, "uid": "uid-j", "ownerReferences": [owner("uid-t-0")]}
+    found.objects[Kind.JOB]["uid-j"] = {"metadata": job, "status": {"conditions": conditions}}
+    for number, status in enumerate(pods):
+        of_job = {"kind": "Job", "name": name, "uid": "uid-j"}
+        metadata = {"name": f"p{number}", "uid": f"uid-p{number}", "ownerReferences": [of_job]}
+        found.objects[Kind.POD][f"uid-p{number}"] = {"metadata": metadata, "status": status}
+    assert lingering(found, view) == expected

@@ -125,7 +125,7 @@ def kinds(found: Study, now: float = NOW) -> list[type[Action]]:
             id="what is known is recorded before the optimizer is asked",
         ),
         pytest.param(
-            study(trial(0, PHASE.COMPLETED), leftovers=("j",)),
+            study(trial(0, PHASE.COMPLETED), leftovers={"j": "u"}),
             [RemoveJob, Ask],
             id="a Job of no open run is removed",
         ),
@@ -267,6 +267,9 @@ BAD = ended(reason="Failed")
         ),
         pytest.param(trial(0, PHASE.RUNNING, stop="slow"), [Stop], id="one that runs is stopped"),
         pytest.param(trial(0, stop="slow"), [Stop], id="a queued one"),
+        pytest.param(
+            trial(0, stop="slow", job=JobState.UNSEEN), [Look], id="not what has its Job's name"
+        ),
         pytest.param(trial(0, PHASE.PAUSED, ended(), stop="slow"), [Stop], id="a paused one"),
         pytest.param(
             trial(0, PHASE.QUEUED, ended(reason="Lost"), stop="slow"), [Stop], id="a lost one"
@@ -321,6 +324,23 @@ def test_the_deadline_wakes_us() -> None:
 def test_the_ask_respects_slots_and_budget(done: int, expected: Ask) -> None:
     finished = [trial(n, PHASE.PAUSED, ended()) for n in range(done)]
     assert decide(study(*finished), NOW).actions == (expected,)
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(4, Ask(1, 1)), (3, Ask(1, 0))])
+def test_numbers_above_one_that_may_be_missing_are_paid_for(budget: int, expected: Ask) -> None:
+    """Trials 0, 2 and 3 are there, and the create of trial 1 has failed or not been seen."""
+    finished = [trial(n, PHASE.PAUSED, ended()) for n in (0, 2, 3)]
+    found = study(*finished, spec=spec(budget={"trials": budget}, parallelism=3))
+    assert found.has_gap
+    assert decide(found, NOW).actions == (expected,)
+
+
+def test_a_study_ends_with_a_number_missing_if_its_budget_is_spent() -> None:
+    finished = [trial(n, PHASE.COMPLETED, ended(2)) for n in (0, 2)]
+    found = study(*finished, spec=spec(budget={"trials": 2}, fidelity=None))
+    end = ending(found, NOW)
+    assert end
+    assert end.message == "used up: 2 trials of 2"
 
 
 FAILED = [trial(n, PHASE.FAILED, ended(reason="Failed"), reason="Failed") for n in range(12)]
