@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 _QUANTITY = re.compile(
     r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?"
@@ -52,6 +53,7 @@ def canonical(value: str | int | float) -> str:
     return _shortest(exact, [(factor, name) for name, factor in _DECIMAL.items()])
 
 
+@lru_cache(maxsize=1024)  # the same few are in each Job and pod
 def _split(text: str) -> tuple[Fraction, str]:
     found = _QUANTITY.fullmatch(text)
     if found is None:
