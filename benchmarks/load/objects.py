@@ -45,11 +45,12 @@ def study(name: str, trials: int, parallelism: int, seconds: tuple[float, float]
     }
 
 
-def bare_job(name: str, seconds: tuple[float, float]) -> Obj:
-    labels = {KIND_LABEL: "bare"}
-    spec = job_spec(seconds) | {"backoffLimit": 0}
-    spec["template"]["metadata"] = {"labels": labels}
-    return {"metadata": {"name": name, "labels": labels}, "spec": spec}
+def bare_job(name: str, kind: str, spec: Obj) -> Obj:
+    """One of nobody's."""
+    labels = {KIND_LABEL: kind}
+    template = {**spec["template"], "metadata": {"labels": labels}}
+    job_spec = {**spec, "backoffLimit": 0, "template": template}
+    return {"metadata": {"name": name, "labels": labels}, "spec": job_spec}
 
 
 def ended_trial(owner: Obj, number: int) -> tuple[Obj, Obj]:

@@ -9,7 +9,8 @@ import yaml
 
 LIMITS = Path(__file__).parent / "limits.yaml"
 WORDS = {
-    "one": "one study",
+    "one": "one study, as fast as it goes",
+    "steady": "one study, with runs of 5 to 15 s",
     "many": "many studies at once",
     "abusive": "small studies beside one that wants everything",
     "idle": "studies at rest",
@@ -49,6 +50,7 @@ def _size(name: str, row: Row) -> str:
     size = row["size"]
     return {
         "one": f"{size['trials']} trials, parallelism {size['parallelism']}",
+        "steady": f"{size.get('steady')} trials, parallelism {size['parallelism']}",
         "many": f"{size['studies']} × {size['each']}",
         "abusive": f"{size['normal']} beside one",
         "idle": f"{size['studies']} studies, {size['idle_s']:g} s",

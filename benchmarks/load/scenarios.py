@@ -16,6 +16,7 @@ from load.place import Operator, Place, together
 from primo_local.client import JOBS, key_of
 
 SHORT = (0.0, 1.0)
+LONGER = (5.0, 15.0)
 LIMIT_S = 1500.0
 Figures = dict[str, float]
 
@@ -27,6 +28,7 @@ class Size:
     trials: int = 10_000
     parallelism: int = 100
     bare: int = 2_000
+    steady: int = 2_000
     studies: int = 1_000
     each: int = 10
     idle_s: float = 120.0
@@ -39,6 +41,7 @@ QUICK = Size(
     trials=300,
     parallelism=50,
     bare=200,
+    steady=100,
     studies=30,
     each=3,
     idle_s=10.0,
@@ -49,8 +52,11 @@ QUICK = Size(
 
 
 async def one(place: Place, size: Size) -> Figures:
-    """One study, many trials, and as many bare Jobs at once by a plain loop."""
-    bare = await _bare(place, size.bare, size.parallelism)
+    """One study, many trials, and as many bare Jobs at once by a plain loop.
+
+    Both as fast as it goes: with runs of half a second it is the cluster that sets the pace.
+    """
+    bare_per_min = await _bare(place, "bare", size, objects.job_spec(SHORT))
     namespace = await place.namespace("load-one")
     with place.operator(namespace) as operator:
         operator.ready()
@@ -60,13 +66,36 @@ async def one(place: Place, size: Size) -> Figures:
         ours = place.moments("end", lambda of: of == "one")
         jobs = place.moments("job", lambda of: of == "one")
         (study,) = (await place.client.list(STUDIES, namespace=namespace))["items"]
+        used = _used(operator, size.trials)
+        listed = await place.client.list(JOBS, {"limit": "1"}, namespace)
+    same = {"template": {"spec": listed["items"][0]["spec"]["template"]["spec"]}}
+    same_per_min = await _bare(place, "same", size, same)
+    return {
+        "bare_per_min": bare_per_min,
+        "same_per_min": same_per_min,
+        "runs_per_min": _rate(ours),
+        "ratio": _rate(ours) / bare_per_min,
+        "ratio_to_same": _rate(ours) / same_per_min,
+        **_gaps(ours, jobs, size.parallelism),
+        "status_kib": len(json.dumps(study["status"])) / 1024,
+        **used,
+    }
+
+
+async def steady(place: Place, size: Size) -> Figures:
+    """One study whose runs last some seconds: how long a slot, and its GPU, stays empty."""
+    namespace = await place.namespace("load-steady")
+    with place.operator(namespace) as operator:
+        operator.ready()
+        spec = objects.study("steady", size.steady, size.parallelism, LONGER)
+        await place.client.create(STUDIES, namespace, spec)
+        await _completed(place, namespace, operator, 1)
+        ends = place.moments("end", lambda of: of == "steady")
+        jobs = place.moments("job", lambda of: of == "steady")
         return {
-            "bare_per_min": bare,
-            "runs_per_min": _rate(ours),
-            "ratio": _rate(ours) / bare,
-            **_gaps(ours, jobs, size.parallelism),
-            "status_kib": len(json.dumps(study["status"])) / 1024,
-            **_used(operator, size.trials),
+            "runs_per_min": _rate(ends),
+            **_gaps(ends, jobs, size.parallelism),
+            **_used(operator, size.steady),
         }
 
 
@@ -186,27 +215,33 @@ async def abusive(place: Place, size: Size) -> Figures:
 
 
 SCENARIOS: Mapping[str, Callable[[Place, Size], Awaitable[Figures]]] = {
-    each.__name__: each for each in (one, many, abusive, idle, restart, memory)
+    each.__name__: each for each in (one, steady, many, abusive, idle, restart, memory)
 }
 
 
 # --- bare Jobs
 
 
-async def _bare(place: Place, count: int, parallelism: int) -> float:
-    """Runs a minute of a plain loop: whenever a Job is Complete, the next is made."""
-    namespace = await place.namespace("load-bare")
-    selector = {"labelSelector": f"{objects.KIND_LABEL}=bare"}
-    client = place.client
+async def _bare(place: Place, kind: str, size: Size, spec: Obj) -> float:
+    """Runs a minute of a plain loop: whenever a Job is Complete, the next is made.
+
+    Args:
+        kind: what its Jobs are called.
+        spec: of each.
+    """
+    namespace = await place.namespace(f"load-{kind}")
+    selector = {"labelSelector": f"{objects.KIND_LABEL}={kind}"}
+    client, count = place.client, size.bare
     listed = await client.list(JOBS, selector, namespace)
     made = 0
 
     async def make() -> None:
         nonlocal made
         made += 1
-        await client.create(JOBS, namespace, objects.bare_job(f"bare-{made}", SHORT))
+        job = objects.bare_job(f"{kind}-{made}", kind, spec)
+        await client.create(JOBS, namespace, job)
 
-    await together(make() for _ in range(min(parallelism, count)))
+    await together(make() for _ in range(min(size.parallelism, count)))
     done: set[tuple[str, str]] = set()
     making: set[asyncio.Task[None]] = set()
     async for event, job in client.watch(JOBS, listed["metadata"]["resourceVersion"], selector):
@@ -221,7 +256,7 @@ async def _bare(place: Place, count: int, parallelism: int) -> float:
                 task.add_done_callback(making.discard)
             if len(done) == count:
                 break
-    return _rate(place.moments("end", lambda of: of == "bare"))
+    return _rate(place.moments("end", lambda of: of == kind))
 
 
 # --- waiting
