@@ -1,6 +1,7 @@
 """What kopf calls, without a cluster."""
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import incluster_config
 
-from primo_operator import handlers, kubernetes_cluster
+from primo_operator import handlers, kubernetes_cluster, parts
 from primo_operator.queue import StudyQueue
 from primo_operator.settings import Settings
 
@@ -20,6 +21,7 @@ def no_credentials_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
         return ApiClient(Configuration(host="http://127.0.0.1:1"))
 
     monkeypatch.setattr(handlers, "connect", connect)
+    monkeypatch.setattr(parts, "connect", connect)
 
 
 async def _logged_in(context: str | None) -> kopf.ConnectionInfo:
@@ -94,3 +96,30 @@ def test_the_probe_fails_for_good_when_the_passes_have_ended(
     monkeypatch.setattr(StudyQueue, "run", dies)
     with pytest.raises(kopf.PermanentError, match="passes"):
         asyncio.run(_probed())
+
+
+def test_a_start_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    story: list[str] = []
+
+    async def connect(context: str | None) -> ApiClient:
+        client = ApiClient(Configuration(host="http://127.0.0.1:1"))
+        close = client.close
+
+        async def noted() -> None:
+            story.append("closed")
+            await close()
+
+        client.close = noted
+        story.append("opened")
+        return client
+
+    async def start(port: int) -> None:
+        settings = Settings(operator_metrics_address="127.0.0.1", operator_metrics_port=port)
+        found = handlers.registry(settings)._activities.get_all_handlers()
+        calls: dict[str, Any] = {handler.fn.__name__: handler.fn for handler in found}
+        await calls["start"](settings=kopf.OperatorSettings())
+
+    monkeypatch.setattr(parts, "connect", connect)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        asyncio.run(start(taken.getsockname()[1]))
+    assert story == ["opened"] * 3 + ["closed"] * 3

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
+from primo_operator.clock import SystemClock
 from primo_operator.cluster import ClusterError, ConflictError, RefusedError
-from primo_operator.handlers import SystemClock
 from primo_operator.kubernetes_cluster import KubernetesCluster
 
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]

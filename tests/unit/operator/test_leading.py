@@ -8,7 +8,7 @@ import kopf
 import pytest
 from kubernetes.aio.client import ApiClient, Configuration
 
-from primo_operator import handlers
+from primo_operator import handlers, parts
 from primo_operator.leadership import Candidacy, Elector, LeadershipLostError
 from primo_operator.queue import StudyQueue
 from primo_operator.settings import Settings
@@ -46,7 +46,7 @@ class Wiring:
             finally:
                 wiring.story.append("stops")
 
-        monkeypatch.setattr(handlers, "connect", connect)
+        monkeypatch.setattr(parts, "connect", connect)
         monkeypatch.setattr(Elector, "acquire", acquire)
         monkeypatch.setattr(Elector, "hold", hold)
         monkeypatch.setattr(Elector, "release", release)
