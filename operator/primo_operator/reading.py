@@ -82,6 +82,7 @@ def _run(run: Mapping[str, Any], stem: str) -> Run:
         template=_word(run.get("template")),
         gpus=run.get("gpus"),
         reported=_reported(run["reported"]) if run.get("reported") else None,
+        asked=run.get("asked") is True,
     )
 
 

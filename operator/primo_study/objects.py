@@ -95,6 +95,10 @@ class RunStatus(Model):
         description="Its pod has ended well, and what only Prometheus knows of it is still to come,"
         " or did not come.",
     )
+    asked: bool | None = Field(
+        None,
+        description="The user asked for it by primo.dev/retry; retries count anew from here.",
+    )
 
 
 class ObservationStatus(Model):

@@ -75,7 +75,9 @@ def ended(
     """The open run ended.
 
     After a loss the trial is Queued again while free retries are left on this rung; likewise after
-    the script's own failure. Then the record has no open run until `attempt` opens the next.
+    the script's own failure. Then the record has no open run until `attempt` opens the next. An
+    attempt that the user asks for has retries of its own: what was spent before is not held
+    against it.
     """
     message = _short(outcome.message)
     reason = outcome.reason.value
@@ -147,7 +149,8 @@ def attempt(trial: TrialRecord, job: str) -> TrialRecord:
 def retried(trial: TrialRecord, job: str) -> TrialRecord:
     """An ended trial gets another attempt, as the user asks; the wish and the attempt are one."""
     again = attempt(trial, job)
-    return replace(again, reason=None, message=None, retried=trial.retry)
+    runs = (*again.runs[:-1], replace(again.run, asked=True))
+    return replace(again, runs=runs, reason=None, message=None, retried=trial.retry)
 
 
 def promoted(
@@ -206,6 +209,7 @@ def status(trial: TrialRecord) -> dict[str, Any]:
             template=run.template,
             gpus=run.gpus,
             reported=_reported(run.reported) if run.reported else None,
+            asked=run.asked or None,
         )
         for run in trial.runs
     )

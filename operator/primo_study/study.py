@@ -59,6 +59,7 @@ class Run:
         template: hash of the trial template it was made from; None if its Job was never seen.
         gpus: that its pod holds while it runs.
         reported: its pod has ended, and it waits for Prometheus.
+        asked: the user wanted it after the trial had ended; retries are counted anew from here.
     """
 
     job: str
@@ -73,6 +74,7 @@ class Run:
     template: str | None = None
     gpus: float | None = None
     reported: Reported | None = None
+    asked: bool = False
 
     @property
     def open(self) -> bool:
@@ -236,11 +238,13 @@ class TrialRecord:
         return self.explanation.get("priors") or ()
 
     def attempts(self, *reasons: Reason) -> int:
-        """How many attempts on the current rung ended so."""
-        return sum(
-            run.rung == self.run.rung and not run.open and run.reason in reasons
-            for run in self.runs
-        )
+        """How many attempts on the current rung ended so, from the last that the user asked for."""
+        count = 0
+        for run in self.runs:
+            if run.asked:
+                count = 0
+            count += run.rung == self.run.rung and not run.open and run.reason in reasons
+        return count
 
     def fidelity_spent(self, full: float) -> float:
         """What its runs add: each rung is paid once, whatever its attempts."""

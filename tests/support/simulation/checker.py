@@ -207,7 +207,8 @@ class Checker:
         if not runs:
             return
         rung = [run for run in runs if run["rung"] == runs[-1]["rung"]]
-        lost = sum(run.get("reason") == Reason.LOST and "finishedAt" in run for run in rung)
+        asked = max((at for at, run in enumerate(rung) if run.get("asked")), default=0)
+        lost = sum(run.get("reason") == Reason.LOST and "finishedAt" in run for run in rung[asked:])
         limit = self.world.scenario.infrastructure
         last, phase = runs[-1], status.get("phase")
         if phase == "Failed":

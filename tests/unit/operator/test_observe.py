@@ -98,6 +98,13 @@ def test_a_trial_at_rest_is_read_once() -> None:
     assert again[1] == second
 
 
+def test_that_the_user_asked_for_an_attempt_is_read_as_it_was_written() -> None:
+    failed = trial(0, TrialPhase.FAILED, ended(0, 0, "Lost"), retry="1")
+    written = record.status(record.retried(failed, "job-r0-a1"))
+    (found,) = seen_by(family({**trial_object("t-0", 0), "status": written})).trials
+    assert [run.asked for run in found.runs] == [False, True]
+
+
 def test_a_number_that_was_seen_stays_used_though_its_trial_is_gone() -> None:
     memory, found = Memory(uid=UID), family(done(0), done(1))
     assert seen_by(found, memory).next_number == 2

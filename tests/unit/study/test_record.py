@@ -78,6 +78,18 @@ def test_a_run_without_a_result(runs: tuple, reason: Reason, phase: TrialPhase) 
     assert end(trial(0, TrialPhase.RUNNING, *runs), Outcome(reason, "m")).phase is phase
 
 
+@pytest.mark.parametrize("reason", [Reason.LOST, Reason.FAILED])
+def test_an_attempt_that_the_user_asks_for_has_all_retries_again(reason: Reason) -> None:
+    def step(given: TrialRecord) -> TrialRecord:
+        return end(given, Outcome(reason), lost=1, failed=1)
+
+    retried = step(record.attempt(step(trial(0, TrialPhase.RUNNING)), "second"))
+    assert retried.phase is TrialPhase.FAILED
+    again = step(record.retried(replace(retried, retry="1"), "third"))
+    assert again.phase is TrialPhase.QUEUED
+    assert step(record.attempt(again, "fourth")).phase is TrialPhase.FAILED
+
+
 def test_failures_are_retried_where_the_user_asks_for_it() -> None:
     failing = trial(0, TrialPhase.RUNNING)
     assert end(failing, Outcome(Reason.FAILED), failed=1).phase is TrialPhase.QUEUED
