@@ -42,6 +42,10 @@ class NotFoundError(RefusedError):
     """There is no such object."""
 
 
+class ForbiddenError(RefusedError):
+    """The operator lacks a right, whatever it sends: a role has to be changed, or a token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A list and the version of the whole that it shows."""

@@ -7,6 +7,7 @@ only its transport and its way to credentials are used.
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from primo_operator.cluster import (
     AlreadyExistsError,
     ClusterError,
     ConflictError,
+    ForbiddenError,
     Listing,
     NotFoundError,
     Notice,
@@ -59,6 +61,15 @@ WAITING_NOTICES = 200
 # So long at most a busy server (429) is left alone, at its first such answers to one call.
 BUSY_WAITS_S = (5.0, 10.0)
 MERGE_PATCH = "application/merge-patch+json"
+# 403 says that there is no right to a call, but also what admission thinks of an object: a quota,
+# Pod Security, a webhook. The authorizer begins with the user; the second is of the admission
+# plugin that asks it for a right to the owner of a new object.
+NO_RIGHT = re.compile(
+    r"""(?:[^"]+?(?:\ "[^"]*")?\ is\ )?forbidden:\ (?:
+        User\ "(?:[^"\\]|\\.)*"\ cannot\ \S+\ (?:resource|path)\ "
+        | cannot\ set\ blockOwnerDeletion\ )""",
+    re.VERBOSE,
+)
 
 
 async def connect(context: str | None = None) -> ApiClient:
@@ -415,6 +426,10 @@ def _answer(method: str, path: str, status: int, content: bytes) -> Object:
         return answer
     message = str(answer.get("message") or status)
     reason = answer.get("reason")
+    if status == 401:
+        raise ForbiddenError(status, f"{method} {path}: {message}")
+    if status == 403 and NO_RIGHT.match(message):
+        raise ForbiddenError(status, message)
     if status == 404:
         raise NotFoundError(status, message)
     if status == 409 and reason == "AlreadyExists":

@@ -49,6 +49,7 @@ class Memory:
         vain: for exactly this spec and these trials the optimizer had nothing to start.
         suggested: the optimizer has been asked.
         degraded: what was wrong with the latest ask.
+        obstacle: what kept the latest pass from doing all there was to do.
         failed_asks: in a row, that left nothing to start.
         ask_at: not earlier, by the epoch's seconds.
         used_numbers: trial numbers seen in use that the study's status does not count yet.
@@ -75,6 +76,7 @@ class Memory:
     vain: Fingerprint | None = None
     suggested: bool = False
     degraded: Trouble | None = None
+    obstacle: Trouble | None = None
     failed_asks: int = 0
     ask_at: float = float("-inf")
     used_numbers: set[int] = field(default_factory=set)

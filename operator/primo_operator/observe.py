@@ -14,7 +14,7 @@ from primo_operator.mirror import Family, Kind
 from primo_operator.pods import VERDICTS, lingers, main_started, outcome, times, waiting
 from primo_operator.views import TrialView
 from primo_optimizer import InvalidSpecError
-from primo_study.phases import Reason
+from primo_study.phases import Obstacle, Reason
 from primo_study.queries import Access, Measured
 from primo_study.spec import StudySpec, parse
 from primo_study.study import (
@@ -26,6 +26,7 @@ from primo_study.study import (
     Study,
     Template,
     TrialRecord,
+    Trouble,
     Waiting,
     epoch,
 )
@@ -55,6 +56,7 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
     trials = _trials(family, memory, uid, spec)
     _note_numbers(memory, trials, (obj.get("status") or {}).get("nextTrial") or 0)
     checked = memory.template_generation == generation
+    template = memory.template if checked else Template()
     study = Study(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -65,12 +67,12 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         problems=problems,
         trials=trials,
         status=obj.get("status") or {},
-        template=memory.template if checked else Template(),
+        template=template,
         leftovers=_leftovers(family, trials, uid),
         requests=_requests(family, memory, uid),
         # Without `retention` nobody asks for them.
         ended_jobs=_ended_jobs(family, trials) if spec and spec.retention else (),
-        degraded=memory.degraded,
+        degraded=_trouble(memory, template),
         asked=memory.suggested,
         sources=memory.sources if spec and spec.warm_start else (),
         deleting=bool(metadata.get("deletionTimestamp")),
@@ -78,6 +80,18 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         access=access or Access(),
     )
     return _with_vain(study, memory)
+
+
+def _trouble(memory: Memory, template: Template) -> Trouble | None:
+    """What keeps the operator from its work comes before what the optimizer lacks."""
+    if memory.obstacle:
+        return memory.obstacle
+    if template.unasked:
+        return Trouble(Obstacle.FORBIDDEN, template.problem)
+    for refusal in memory.refusals.values():
+        if refusal.waiting.reason == Obstacle.FORBIDDEN:
+            return Trouble(Obstacle.FORBIDDEN, refusal.waiting.message)
+    return memory.degraded
 
 
 def own_trials(family: Family, study_uid: str) -> Iterator[TrialView]:

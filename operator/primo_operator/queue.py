@@ -19,6 +19,7 @@ RETRY_MAX_S = 300.0
 # An edit may be the cure, so an event brings the next try forward; but not each event, or a pass
 # that writes something and then fails would wake itself.
 RETRY_EARLY_S = 15.0
+LOG_AGAIN_S = 60.0
 # A pass that always asks for another at once must not starve the others.
 AT_ONCE_S = 0.01
 
@@ -30,7 +31,7 @@ class StudyQueue:
     """Marks studies as due, and runs their passes, so many at once.
 
     Args:
-        tell: given each failure of a pass that is a bug of ours.
+        tell: given each failure of a pass.
     """
 
     def __init__(self, run_pass: Pass, workers: int, tell: Tell | None = None) -> None:
@@ -46,6 +47,7 @@ class StudyQueue:
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
         self._not_before: dict[Key, float] = {}
+        self._logged: dict[Key, dict[str, float]] = {}
         self.passes = 0
 
     def mark(self, key: Key, after_s: float = DEBOUNCE_S) -> None:
@@ -122,23 +124,17 @@ class StudyQueue:
         self.passes += 1
         self._failures.pop(key, None)
         self._not_before.pop(key, None)
+        self._logged.pop(key, None)
         return after_s
 
     async def _failed(self, key: Key, error: Exception) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        known = isinstance(error, ClusterError)
-        log.log(
-            logging.WARNING if known else logging.ERROR,
-            "pass failed: %s",
-            error,
-            exc_info=None if known else error,
-            extra={"study": key.name, "failures": failures},
-        )
-        if self._tell and not known:
+        self._log(key, "pass failed: %s", error, failures)
+        if self._tell:
             try:
                 await self._tell(key, error)
             except Exception as second:
-                log.warning("the failure was not told: %s", second, extra={"study": key.name})
+                self._log(key, "the failure was not told: %s", second, failures)
         wait_s = min(RETRY_S * 2.0 ** min(failures - 1, 10), RETRY_MAX_S)
         now = asyncio.get_running_loop().time()
         self._not_before[key] = now + min(wait_s, RETRY_EARLY_S)
@@ -146,6 +142,24 @@ class StudyQueue:
             timer.cancel()
             self.mark(key, 0)
         return wait_s
+
+    def _log(self, key: Key, text: str, error: Exception, failures: int) -> None:
+        """The same words of a study once a minute: a right may be gone for days."""
+        now = asyncio.get_running_loop().time()
+        said, what = self._logged.setdefault(key, {}), text % error
+        again = now < said.get(what, now)
+        if not again:
+            self._logged[key] = {w: at for w, at in said.items() if now < at}
+            self._logged[key][what] = now + LOG_AGAIN_S
+        known = isinstance(error, ClusterError)
+        level = logging.WARNING if known else logging.ERROR
+        log.log(
+            logging.DEBUG if again else level,
+            text,
+            error,
+            exc_info=None if known else error,
+            extra={"study": key.name, "failures": failures},
+        )
 
 
 class StepsAside:

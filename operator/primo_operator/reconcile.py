@@ -16,8 +16,10 @@ from primo_operator.cluster import (
     Cluster,
     ClusterError,
     ConflictError,
+    ForbiddenError,
     RefusedError,
 )
+from primo_operator.failures import obstacle
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Key, Kind, Mirror, version
 from primo_operator.notices import one_line
@@ -124,7 +126,7 @@ class Reconciler:
             await self._check_template(key, study)
             study = self._writer.observe(key) or study
             plan, moved = decide(study, self.clock.now()), True
-        moved |= await self._apply_all(key, study, plan.actions)
+        moved |= await self._apply_or_say(key, study, plan.actions)
         early_s = await self._writer.study(key)
         if moved:
             return 0.0
@@ -234,6 +236,18 @@ class Reconciler:
 
     # --- apply
 
+    async def _apply_or_say(self, key: Key, study: Study, actions: Sequence[Action]) -> bool:
+        """What could be done is in the study's status, beside what could not."""
+        memory = self.memories[key]
+        try:
+            moved = await self._apply_all(key, study, actions)
+        except ForbiddenError as error:
+            memory.obstacle = obstacle(error)
+            await self._writer.study(key)
+            raise
+        memory.obstacle = None
+        return moved
+
     async def _apply_all(self, key: Key, study: Study, actions: Sequence[Action]) -> bool:
         """What is about one trial in order, different trials at once; then the others in order."""
         alone, others = divided(actions)
@@ -331,6 +345,8 @@ class Reconciler:
             await self.cluster.dry_run_pod(manifests.probe_pod(job))
         except AlreadyExistsError:
             pass
+        except ForbiddenError as error:
+            return Template(True, error.message, unasked=True)
         except RefusedError as error:
             return Template(True, _in_template(error.message), error.status in ABOUT_THE_OBJECT)
         return Template(checked=True)

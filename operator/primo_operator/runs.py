@@ -10,6 +10,7 @@ from primo_operator import manifests, names
 from primo_operator.cluster import (
     AlreadyExistsError,
     ClusterError,
+    ForbiddenError,
     NotFoundError,
     Object,
     RefusedError,
@@ -20,7 +21,7 @@ from primo_operator.observe import lingering
 from primo_operator.writing import Writer
 from primo_optimizer import Suggestion
 from primo_study import record
-from primo_study.phases import Reason
+from primo_study.phases import Obstacle, Reason
 from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Runs:
             writer.mirror.deleted(key, view)
             return True
         except RefusedError as error:
-            if error.status not in (*ABOUT_THE_OBJECT, 403):
+            if error.status not in (*ABOUT_THE_OBJECT, 401, 403):
                 raise  # a conflict, or a server that is busy: it is next in turn
             memory.refusals[request.name] = self._refusal(error, refusal)
             return True
@@ -221,12 +222,12 @@ class Runs:
     def _refusal(self, error: RefusedError, before: Refusal | None) -> Refusal:
         count = before.count + 1 if before else 1
         wait_s = min(REFUSED_RETRY_S * 2 ** (count - 1), REFUSED_RETRY_MAX_S)
-        reason = "QuotaExceeded" if "exceeded quota" in error.message else "CreateRefused"
         final = None
         if error.status in ABOUT_THE_OBJECT:
             final = Outcome(Reason.START_FAILED, error.message)
         retry_at = self.writer.clock.now() + wait_s
-        return Refusal(Waiting(reason, error.message, endless=False), retry_at, final, count)
+        waiting = Waiting(_why(error), error.message, endless=False)
+        return Refusal(waiting, retry_at, final, count)
 
     def _name_taken(self, key: Key, trial: TrialRecord) -> None:
         """A Job of this name is not ours: never adopted, never deleted."""
@@ -236,6 +237,12 @@ class Runs:
         memory.jobs[trial.run.job] = JobState.UNMADE
         retry_at = self.writer.clock.now() + REFUSED_RETRY_S
         memory.refusals[trial.run.job] = Refusal(waiting, retry_at)
+
+
+def _why(error: RefusedError) -> str:
+    if isinstance(error, ForbiddenError):
+        return Obstacle.FORBIDDEN
+    return "QuotaExceeded" if "exceeded quota" in error.message else "CreateRefused"
 
 
 def _job(study: Study, number: int, rung: int, attempt: int = 0) -> str:

@@ -25,6 +25,7 @@ from primo_operator.views import TrialView
 from primo_study import record
 from primo_study.ending import ending
 from primo_study.objects import StudyStatus, TrialStatus
+from primo_study.phases import Obstacle
 from primo_study.record import MAX_MESSAGE
 from primo_study.status import phase, summarise
 from primo_study.study import Study, TrialRecord, Waiting
@@ -137,12 +138,19 @@ class Writer:
             return 0.0
         self.mirror.absorb(Kind.STUDY, written)
         self._notify_transition(key, before, after)
+        self._notify_degraded(key, before, after)
         return None
 
     def notify(self, key: Key, reason: str, message: str, *, warning: bool = False) -> None:
         """Show an Event with the study."""
         if study := self.mirror.family(key).study:
             self.cluster.notify(Notice(study, reason, message, warning))
+
+    def _notify_degraded(self, key: Key, before: Object, after: Object) -> None:
+        """What keeps the operator from its work; what the optimizer lacks comes and goes."""
+        old, new = _degraded(before), _degraded(after)
+        if new.get("reason") in set(Obstacle) and new["reason"] != old.get("reason"):
+            self.notify(key, new["reason"], new["message"], warning=True)
 
     def _notify_transition(self, key: Key, before: Object, after: Object) -> None:
         if after["phase"] in (before.get("phase"), "Pending"):
@@ -152,3 +160,8 @@ class Writer:
         message = condition["message"] if condition else ""
         log.info("study phase", extra={"study": key.name, "phase": after["phase"]})
         self.notify(key, after["phase"], message, warning=after["phase"] == "Failed")
+
+
+def _degraded(status: Object) -> Object:
+    conditions = status.get("conditions") or ()
+    return next((c for c in conditions if c["type"] == "Degraded"), {})

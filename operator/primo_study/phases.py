@@ -88,6 +88,13 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"  # taken back before its pod had started; it runs when the study does
 
 
+class Obstacle(StrEnum):
+    """Why the operator cannot go on with a study; a pass that succeeds takes it back."""
+
+    INTERNAL_ERROR = "InternalError"  # a bug of ours
+    FORBIDDEN = "Forbidden"  # it lacks a right
+
+
 # Reasons that another attempt may cure and that are the script's own doing.
 APPLICATION_REASONS = frozenset(
     {Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.EVICTED, Reason.METRICS_UNAVAILABLE}

@@ -9,7 +9,7 @@ from typing import Any
 
 from primo_optimizer import InvalidSpecError
 from primo_study.ending import Ending
-from primo_study.phases import TrialPhase
+from primo_study.phases import Obstacle, TrialPhase
 from primo_study.spec import harmless
 from primo_study.study import Request, Study, Waiting
 
@@ -95,7 +95,8 @@ def _why_not_now(study: Study, end: Ending | None, slots: int) -> Waiting | None
     if study.spec.suspend:
         return Waiting("StudySuspended", "spec.suspend of the study is true", endless=False)
     if study.template.problem:
-        return Waiting("TemplateRefused", study.template.problem, endless=False)
+        reason = Obstacle.FORBIDDEN if study.template.unasked else "TemplateRefused"
+        return Waiting(reason, study.template.problem, endless=False)
     if study.blind and study.access.refused:
         return Waiting(study.access.refused, study.access.message, endless=False)
     trials = study.spec.budget.trials

@@ -23,7 +23,7 @@ from primo_study.objects import (
     StudyStatus,
     TrialCounts,
 )
-from primo_study.phases import STUDY_TRANSITIONS, StudyPhase, TrialPhase
+from primo_study.phases import STUDY_TRANSITIONS, Obstacle, StudyPhase, TrialPhase
 from primo_study.queries import Gap
 from primo_study.study import Study, TrialRecord
 
@@ -243,7 +243,8 @@ Said = tuple[str, str, str, str]
 def _template(study: Study) -> Said | None:
     if study.spec is None:
         return None
-    if not study.template.checked:  # what was said of an earlier spec stands until it is
+    # What was said of an earlier spec stands until it is.
+    if not study.template.checked or study.template.unasked:
         old = study.condition("TemplateValid")
         return (old["type"], old["status"], old["reason"], old["message"]) if old else None
     if study.template.problem:
@@ -272,7 +273,8 @@ def _running(study: Study, phase: StudyPhase, end: Ending | None) -> Said:
     if phase is StudyPhase.SUSPENDED:
         return ("Running", "False", "Suspended", "spec.suspend is true: nothing new is started")
     if study.template.problem:
-        return ("Running", "False", "TemplateRefused", study.template.problem)
+        reason = Obstacle.FORBIDDEN if study.template.unasked else "TemplateRefused"
+        return ("Running", "False", reason, study.template.problem)
     if study.blind and study.access.refused and not study.under_way:
         return ("Running", "False", study.access.refused.value, study.access.message)
     if phase is StudyPhase.PENDING:
@@ -310,6 +312,6 @@ def _degraded(study: Study) -> Said:
     if study.degraded:
         return ("Degraded", "True", study.degraded.reason, study.degraded.message)
     old = study.condition("Degraded") or {}
-    if not study.asked and old.get("status") == "True" and old["reason"] != "InternalError":
+    if not study.asked and old.get("status") == "True" and old["reason"] not in set(Obstacle):
         return ("Degraded", "True", old["reason"], old["message"])
     return ("Degraded", "False", "AsExpected", "")

@@ -306,11 +306,13 @@ class Template:
         checked: it has been asked for this spec.
         problem: its words; empty if the template is good.
         fatal: no other answer can be expected without an edit.
+        unasked: it does not let the operator ask: that says nothing of the template.
     """
 
     checked: bool = False
     problem: str = ""
     fatal: bool = False
+    unasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +328,8 @@ class Study:
         requests: trials of the user's own that have no number yet, the oldest first.
         ended_jobs: Jobs of recorded runs that still exist.
         asked_in_vain: the optimizer has nothing to start for exactly this spec and these trials.
-        degraded: why the latest suggestions are not the algorithm's own; None if they are.
+        degraded: what keeps the operator from its work, or why the latest suggestions are not the
+            algorithm's own; None if all is well.
         asked: the optimizer has been asked since the operator started.
         sources: what the studies that it is warm started from have observed.
         deleting: its deletion has begun.

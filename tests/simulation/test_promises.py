@@ -16,6 +16,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "conflicts and refusals": {"refuse": 0.2},
     "answers that are lost": {"lose": 0.3},
     "calls that hang": {"slow": 0.1},
+    "rights taken away": {"rights": 0.05},
     "stale lists": {"stale": 0.5, "crash": 0.05},
     "events late, lost, merged, repeated": {"drop": 0.3, "merge": 0.5, "delay_s": 5.0},
     "watches that fall silent": {"silent": 0.1},
@@ -89,6 +90,32 @@ def test_a_study_whose_passes_fail_says_so_and_holds_up_no_other() -> None:
     world.run()
     assert world.phase == "Completed"
     assert _degraded(world)["status"] == "False"
+
+
+# What is refused in a pass: before it can decide, for one trial, for all of them, or at its end.
+@pytest.mark.parametrize(
+    "call", ["list trials", "dry-run job", "create trial", "create job", "patch trial"]
+)
+def test_a_right_that_is_gone_is_named_until_it_is_back(call: str, smooth: World) -> None:
+    world = World(BASE)
+    world.faults.take_right(call, 300.0)
+    world.advance(250.0)
+    verb, resource = call.split()
+    assert (_degraded(world)["status"], _degraded(world)["reason"]) == ("True", "Forbidden")
+    assert f'{resource} is forbidden: User "us" cannot {verb}' in _degraded(world)["message"]
+    world.run()
+    assert world.result() == smooth.result()
+    assert _degraded(world)["status"] == "False"
+
+
+def test_without_the_right_to_say_so_the_study_goes_on_as_far_as_it_can(smooth: World) -> None:
+    world = World(BASE)
+    world.faults.take_right("patch study", 300.0)
+    world.advance(250.0)
+    assert "status" not in world.api.objects[Kind.STUDY][STUDY]
+    assert {run["reason"] for run in _runs(world)} == {"Completed"}
+    world.run()
+    assert world.result() == smooth.result()
 
 
 def test_a_result_that_vanished_is_one_of_another_attempt_and_says_why() -> None:

@@ -10,6 +10,7 @@ from primo_operator.mirror import Kind
 from primo_study.phases import (
     STUDY_TRANSITIONS,
     TRIAL_TRANSITIONS,
+    Obstacle,
     Reason,
     StudyPhase,
     TrialPhase,
@@ -324,7 +325,7 @@ class Checker:
         for study in self.world.api.objects[Kind.STUDY].values():
             degraded = _condition(study["status"], "Degraded")
             # What an ask has failed with holds until the next one.
-            healed = degraded.get("status") != "True" or degraded["reason"] != "InternalError"
+            healed = degraded.get("status") != "True" or degraded["reason"] not in set(Obstacle)
             self._hold(healed, f"Degraded has not healed: {degraded}")
 
     def _check_retention(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from primo_operator.cluster import ClusterError, ConflictError, RefusedError
+from primo_operator.cluster import ClusterError, ConflictError, ForbiddenError, RefusedError
 from primo_operator.mirror import Kind
 from primo_operator.ports import Answer
 from primo_optimizer import SpaceExhaustedError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 QUOTA = 'jobs "x" is forbidden: exceeded quota: jobs'
 DIED = Trouble("OptimizerFailed", "the worker died (exit code -9)")
 OPTIMIZER_LIMIT_S = 120.0
+TAKEN_S = (5.0, 120.0)
 HISTORY = 10  # so many versions ago a stale list may be from
 
 
@@ -45,6 +46,7 @@ class Faults:
     """Draws what becomes of each call and of each event."""
 
     world: "World"
+    _taken: dict[str, float] = field(default_factory=dict)
 
     def of_call(self, task: "Pass", call: Call) -> str:
         """The name of what goes wrong; empty if nothing does."""
@@ -53,6 +55,8 @@ class Faults:
             return "" if world.ended else world.script.faults.get(world.calls, "")
         if world.calm:
             return ""
+        if self._is_taken(call):
+            return "forbid"
         scenario, draw = world.scenario, float(world.rng.random())
         own = task.key == world.keys[0] and call.what != "patch study"
         poison = scenario.poison if own else 0.0
@@ -72,6 +76,24 @@ class Faults:
                 return fault
             draw -= rate
         return ""
+
+    def take_right(self, what: str, seconds: float) -> None:
+        """The operator has no right to such calls for so long, by a role's editor."""
+        self.world.say(f"no right any more: {what}")
+        self._taken[what] = self.world.now + seconds
+
+    def _is_taken(self, call: Call) -> bool:
+        what, world = call.what, self.world
+        if what == "ask" or "lease" in what or world.ended:
+            return False
+        if world.chance(world.scenario.rights):
+            self.take_right(what, float(world.rng.uniform(*TAKEN_S)))
+        return world.now < self._taken.get(what, world.now)
+
+    def forbidden(self, call: Call) -> ForbiddenError:
+        """Who may not do something is told so."""
+        verb, _, resource = call.what.partition(" ")
+        return ForbiddenError(403, f'{resource} is forbidden: User "us" cannot {verb} resource')
 
     def refusal(self, call: Call) -> ClusterError:
         """One of those that such a call may meet; it has had no effect."""

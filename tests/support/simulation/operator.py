@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from primo_operator.cluster import ClusterError, Object, RefusedError
-from primo_operator.failures import note_failure
+from primo_operator.failures import note_failure, obstacle
 from primo_operator.leadership import Candidacy, Elector
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.queue import AT_ONCE_S, DEBOUNCE_S, RETRY_EARLY_S, RETRY_MAX_S, RETRY_S
@@ -195,7 +195,7 @@ class Operator:
 
     def _passed(self, key: Key, after_s: Any, error: Exception | None) -> None:
         self.was_killed = False
-        if isinstance(error, BugError):  # the study is told, by a pass of its own
+        if error and obstacle(error):  # the study is told, by a pass of its own
             told = note_failure(self._cluster, self.mirror, key, error, _Clock(self))
             self._run(Pass(self, told, lambda _a, _e: self._failed(key), key))
         elif error:
@@ -260,6 +260,8 @@ class Operator:
                 self.crash("before " + call.what)
             case "bug":
                 self._answer(task, half, None, BugError("a bug"))
+            case "forbid":
+                self._answer(task, half, None, world.faults.forbidden(call))
             case "refuse":
                 self._answer(task, half, None, world.faults.refusal(call))
             case "degraded":

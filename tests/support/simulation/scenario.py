@@ -43,6 +43,7 @@ class Scenario:
         refuse, lose, slow: a call is refused, or has its effect and the answer is lost, or there is
             no answer within the operator's patience, whether or not it has an effect.
         reject: an admission policy says that a Job is no good.
+        rights: the operator's right to a call is taken away for up to two minutes, at each call.
         stale: a list shows the state of some versions ago.
         away_at_s: the API server is gone then, for half an hour.
 
@@ -91,6 +92,7 @@ class Scenario:
     lose: float = 0.0
     slow: float = 0.0
     reject: float = 0.0
+    rights: float = 0.0
     stale: float = 0.0
     away_at_s: float | None = None
 
@@ -132,6 +134,7 @@ class Scenario:
             self.refuse, self.lose, self.slow, self.crash, self.drop, self.merge, self.silent,
             self.freeze, self.stale, self.away_at_s, self.operators > 1, self.node_dies,
             self.forbidden, self.edit, self.poison, self.ask_fails, self.skew_s, self.strip,
+            self.rights,
         ))  # fmt: skip
 
     @classmethod
@@ -199,6 +202,7 @@ class Scenario:
             recreate_at_s=maybe(2, 80, 0.1),
             orphan=happens(0.4),
             safety=happens(0.15),
+            rights=on(0.01, 0.15),
         )
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from primo_operator.clock import SystemClock
-from primo_operator.cluster import ClusterError, ConflictError, RefusedError
+from primo_operator.cluster import ClusterError, ConflictError, ForbiddenError, RefusedError
 from primo_operator.kubernetes_cluster import KubernetesCluster
 
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
@@ -142,3 +142,64 @@ def test_a_date_that_cannot_be_read_changes_nothing(date: str | None) -> None:
     before = clock._start
     clock.tell(date)
     assert clock._start == before
+
+
+SERVICE_ACCOUNT = "system:serviceaccount:primo-system:primo-operator"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f'jobs.batch is forbidden: User "{SERVICE_ACCOUNT}" cannot create resource "jobs" in API'
+        ' group "batch" in the namespace "team"',
+        f'primotrials.primo.dev "digits-1" is forbidden: User "{SERVICE_ACCOUNT}" cannot patch'
+        ' resource "primotrials/status" in API group "primo.dev" in the namespace "team": RBAC:'
+        ' clusterrole.rbac.authorization.k8s.io "primo" not found',
+        f'pods is forbidden: User "{SERVICE_ACCOUNT}" cannot list resource "pods" in API group ""'
+        " at the cluster scope",
+        'forbidden: User "a \\"b\\"" cannot get path "/apis"',
+        'jobs.batch "digits-1-r0-a0" is forbidden: cannot set blockOwnerDeletion if an'
+        " ownerReference refers to a resource you can't set finalizers on: , <nil>",
+    ],
+)
+def test_a_right_that_is_missing_is_told_by_the_authorizers_words(words: str) -> None:
+    assert isinstance(refused(403, words), ForbiddenError)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'jobs.batch "j" is forbidden: exceeded quota: jobs, requested: count/jobs.batch=1',
+        'pods "j" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true',
+        'pods "j" is forbidden: error looking up service account team/x: serviceaccount "x" not'
+        " found",
+        'jobs.batch "j" is forbidden: unable to create new content in namespace team because it is'
+        " being terminated",
+        'admission webhook "policy.example" denied the request: forbidden: User "a" cannot create'
+        ' resource "jobs"',
+        'jobs.batch "j" is forbidden: ValidatingAdmissionPolicy "p" with binding "b" denied'
+        ' request: User "a" cannot create resource "jobs" here',
+    ],
+)
+def test_what_admission_thinks_of_an_object_is_no_matter_of_rights(words: str) -> None:
+    error = refused(403, words)
+    assert not isinstance(error, ForbiddenError)
+    assert error.message == words
+
+
+def test_a_token_that_is_not_accepted_is_a_missing_right_and_names_the_call() -> None:
+    error = refused(401, "Unauthorized")
+    assert isinstance(error, ForbiddenError)
+    assert error.message == "POST /apis/batch/v1/namespaces/team/jobs: Unauthorized"
+
+
+def refused(status: int, words: str) -> RefusedError:
+    """What a create of a Job that is answered so comes to."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({"kind": "Status", "message": words}, status=status)
+
+    job = {"metadata": {"namespace": "team", "name": "j"}}
+    with pytest.raises(RefusedError) as got:
+        against(handler, lambda cluster: cluster.create_job(job))
+    return got.value

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from primo_operator.cluster import ClusterError
 from primo_operator.mirror import Key
 from primo_operator.queue import StudyQueue
 from support.virtual_time import run_in_virtual_time
@@ -187,3 +188,35 @@ def test_a_pass_that_fails_is_not_brought_forward_by_each_event() -> None:
     assert pauses[:4] == [pytest.approx(s, abs=0.1) for s in (1, 2, 4, 8)]
     assert all(pause == pytest.approx(15, abs=0.1) for pause in pauses[4:])
     assert told == len(began)
+
+
+def test_a_failure_that_lasts_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> int:
+        tries = 0
+
+        async def run_pass(key: Key) -> None:
+            nonlocal tries
+            tries += key == A
+            raise ClusterError("403: no right" if key == A else "503: busy")
+
+        async def tell(key: Key, error: Exception) -> None:
+            raise ClusterError("403: no right to the status either")
+
+        queue = StudyQueue(run_pass, workers=1, tell=tell)
+        working = asyncio.create_task(queue.run())
+        for _ in range(50):
+            queue.mark(A, 0)
+            queue.mark(B, 0)
+            await asyncio.sleep(5)
+        working.cancel()
+        return tries
+
+    tries = run_in_virtual_time(scenario())
+    said = Counter(
+        (record.study, record.getMessage())  # type: ignore[attr-defined]  # given as extra
+        for record in caplog.records
+        if record.levelname != "DEBUG"
+    )
+    assert tries > 10
+    assert len(said) == 4
+    assert set(said.values()) <= {4, 5}, said
