@@ -42,6 +42,10 @@ class NotFoundError(RefusedError):
     """There is no such object."""
 
 
+class TooLargeError(RefusedError):
+    """The object is more than the API server takes, or its store."""
+
+
 class ForbiddenError(RefusedError):
     """The operator lacks a right, whatever it sends: a role has to be changed, or a token."""
 

@@ -5,7 +5,14 @@ The next pass that succeeds writes the status as it should be, and so takes it b
 
 from datetime import UTC, datetime
 
-from primo_operator.cluster import Cluster, ClusterError, ForbiddenError, Notice, Object
+from primo_operator.cluster import (
+    Cluster,
+    ClusterError,
+    ForbiddenError,
+    Notice,
+    Object,
+    TooLargeError,
+)
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.notices import one_line
 from primo_operator.ports import Clock
@@ -19,6 +26,8 @@ def obstacle(error: Exception) -> Trouble | None:
     match error:
         case ForbiddenError():
             return Trouble(Obstacle.FORBIDDEN, _printable(error.message))
+        case TooLargeError():
+            return Trouble(Obstacle.OBJECT_TOO_LARGE, _printable(error.message))
         case ClusterError():
             return None
     words = _printable(one_line(f"{type(error).__name__}: {error}")[: MAX_MESSAGE // 2])

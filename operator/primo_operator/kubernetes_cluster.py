@@ -30,6 +30,7 @@ from primo_operator.cluster import (
     Notice,
     Object,
     RefusedError,
+    TooLargeError,
 )
 from primo_operator.mirror import Kind
 from primo_operator.notices import Throttle
@@ -61,6 +62,9 @@ WAITING_NOTICES = 200
 # So long at most a busy server (429) is left alone, at its first such answers to one call.
 BUSY_WAITS_S = (5.0, 10.0)
 MERGE_PATCH = "application/merge-patch+json"
+# What the store says of too large an object (1.5 MiB as a rule), and a client of it before it asks,
+# both as an error of the server's (500). It has had no effect.
+TOO_LARGE = ("request is too large", "message larger than max")
 # 403 says that there is no right to a call, but also what admission thinks of an object: a quota,
 # Pod Security, a webhook. The authorizer begins with the user; the second is of the admission
 # plugin that asks it for a right to the owner of a new object.
@@ -421,11 +425,15 @@ def _answer(method: str, path: str, status: int, content: bytes) -> Object:
         if not isinstance(answer, dict):
             raise ValueError
     except ValueError:
+        if status == 413:  # of a proxy before it
+            raise TooLargeError(status, f"{method} {path}: request entity too large") from None
         raise ClusterError(f"{method} {path}: {status}, and no JSON object") from None
     if status < 400:
         return answer
     message = str(answer.get("message") or status)
     reason = answer.get("reason")
+    if status == 413 or (status == 500 and any(words in message for words in TOO_LARGE)):
+        raise TooLargeError(413, f"{method} {path}: {message}")
     if status == 401:
         raise ForbiddenError(status, f"{method} {path}: {message}")
     if status == 403 and NO_RIGHT.match(message):

@@ -30,6 +30,14 @@ class Refusal:
     count: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The status of a trial could not be written, as of this version of the trial."""
+
+    version: str
+    message: str
+
+
 @dataclass(slots=True)
 class Memory:
     """About one study.
@@ -38,6 +46,7 @@ class Memory:
         uid: of the study this is about; another one of the same name starts afresh.
         jobs: what is known of Jobs that our view lacks, by name.
         refusals: by the Job's name.
+        too_large: by the trial's name.
         podless: why a Job has no pod, by the Job's name.
         noted: what a run was said to wait for, and when, by its Job's name.
         measured: what Prometheus has said of a run, by its Job's name.
@@ -65,6 +74,7 @@ class Memory:
     spec_generation: int = 0
     jobs: dict[str, JobState] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
+    too_large: dict[str, TooLarge] = field(default_factory=dict)
     podless: dict[str, Waiting] = field(default_factory=dict)
     noted: dict[str, tuple[Waiting, float]] = field(default_factory=dict)
     measured: dict[str, Measured] = field(default_factory=dict)
@@ -86,6 +96,11 @@ class Memory:
     synced_at: float = float("-inf")
     doubted: bool = False
     status_at: float = float("-inf")
+
+    def fits(self, trial: str, version: str) -> bool:
+        """Whether a trial may be written: not as it was when it was too large for that."""
+        known = self.too_large.get(trial)
+        return known is None or known.version != version
 
 
 def fingerprint(study: Study) -> Fingerprint:

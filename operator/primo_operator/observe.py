@@ -36,6 +36,8 @@ Pods = Mapping[str, Sequence[tuple[Object, bool]]]
 
 # A Job this long without a pod is asked for the Events that say why.
 PODLESS_AFTER_S = 30.0
+# Of a trial that cannot be written: nothing that would have to be.
+UNWRITABLE = Evidence(JobState.PRESENT, lingering=True)
 
 
 def observe(family: Family, memory: Memory, access: Access | None = None) -> Study | None:
@@ -88,6 +90,8 @@ def _trouble(memory: Memory, template: Template) -> Trouble | None:
         return memory.obstacle
     if template.unasked:
         return Trouble(Obstacle.FORBIDDEN, template.problem)
+    for name, large in memory.too_large.items():
+        return Trouble(Obstacle.OBJECT_TOO_LARGE, f"trial {name}: {large.message}")
     for refusal in memory.refusals.values():
         if refusal.waiting.reason == Obstacle.FORBIDDEN:
             return Trouble(Obstacle.FORBIDDEN, refusal.waiting.message)
@@ -114,7 +118,10 @@ def podless_at(family: Family, study: Study) -> dict[str, float]:
 
 
 def prune(family: Family, memory: Memory, study: Study) -> None:
-    """Forget what concerns no open run."""
+    """Forget what concerns no open run, and which trials were too large before an edit."""
+    for name in list(memory.too_large):
+        if name not in family.trials or memory.fits(name, family.trials[name].version):
+            del memory.too_large[name]
     current = {trial.run.job for trial in study.unfinished_trials if trial.run.open}
     current |= {request.name for request in study.requests}
     by_job = (memory.jobs, memory.refusals, memory.podless, memory.noted)
@@ -182,6 +189,8 @@ def _trials(
             continue
         if spec is None or view.at_rest:
             at_rest.append(view.record)
+        elif not memory.fits(view.name, view.version):
+            others.append(replace(view.record, evidence=UNWRITABLE))
         else:
             evidence = _evidence(view.uid, view.record, jobs, pods, memory, spec)
             others.append(replace(view.record, evidence=evidence))

@@ -18,6 +18,7 @@ from primo_operator.cluster import (
     ConflictError,
     ForbiddenError,
     RefusedError,
+    TooLargeError,
 )
 from primo_operator.failures import obstacle
 from primo_operator.memory import Memory, fingerprint
@@ -241,7 +242,7 @@ class Reconciler:
         memory = self.memories[key]
         try:
             moved = await self._apply_all(key, study, actions)
-        except ForbiddenError as error:
+        except (ForbiddenError, TooLargeError) as error:
             memory.obstacle = obstacle(error)
             await self._writer.study(key)
             raise
@@ -311,6 +312,10 @@ class Reconciler:
             # Somebody wrote it meanwhile, or our view lags: read anew, and decide anew.
             self.memories[key].doubted = True
             return True
+        except TooLargeError:
+            if isinstance(action, Ask):
+                raise  # there is a trial that cannot be made
+            return False  # the writer has noted which: it waits for an edit, and no other does
 
     async def _note_waiting(self, key: Key, trial: TrialRecord, why: Waiting) -> bool:
         """Not the same again at once: another operator may see it otherwise, and say so."""
@@ -390,7 +395,11 @@ class Reconciler:
         if fresh is None:
             return True
         chosen = list(answer.suggestions)[: min(count, fresh.count)]
-        paused = {trial.number: trial for trial in now.in_phase(TrialPhase.PAUSED)}
+        paused = {
+            trial.number: trial
+            for trial in now.in_phase(TrialPhase.PAUSED)
+            if trial.name not in memory.too_large
+        }
         promotions = [given for given in chosen if given.trial in paused]
         unused = [given for given in chosen if given.trial >= now.next_number]
         new = unused[: min(new_trials, fresh.new_trials)]

@@ -14,6 +14,7 @@ from primo_operator.cluster import (
     NotFoundError,
     Object,
     RefusedError,
+    TooLargeError,
 )
 from primo_operator.memory import Refusal
 from primo_operator.mirror import Key, Kind
@@ -105,7 +106,10 @@ class Runs:
         resume_from = suggestion.resume_from if study.spec.checkpoints else None
         opened = record.promoted(trial, job, suggestion.fidelity, resume_from)
         log.info("trial promoted", extra={"study": study.name, "trial": trial.number})
-        return await self._open(key, study, trial, opened)
+        try:
+            return await self._open(key, study, trial, opened)
+        except TooLargeError:
+            return False  # the writer has noted it, and the others of this ask go on
 
     async def retry(self, key: Key, study: Study, trial: TrialRecord) -> bool:
         job = _job(study, trial.number, trial.run.rung, trial.run.attempt + 1)
@@ -192,8 +196,9 @@ class Runs:
         if not trial.run.reported:  # else its pod has ended by itself
             await self._remove_open(key, trial)
         stopped = record.stopped(trial, message, self.writer.stamp())
+        moved = await self.writer.trial(key, trial, stopped)
         self.writer.notify(key, "TrialStopped", f"trial {trial.number}: {message}")
-        return await self.writer.trial(key, trial, stopped)
+        return moved
 
     async def _remove_open(self, key: Key, trial: TrialRecord) -> None:
         """The open run's Job, if it is there; if it comes to be later, it is one of no open run."""
@@ -224,7 +229,9 @@ class Runs:
         wait_s = min(REFUSED_RETRY_S * 2 ** (count - 1), REFUSED_RETRY_MAX_S)
         final = None
         if error.status in ABOUT_THE_OBJECT:
-            final = Outcome(Reason.START_FAILED, error.message)
+            large = isinstance(error, TooLargeError)
+            message = f"{_why(error)}: {error.message}" if large else error.message
+            final = Outcome(Reason.START_FAILED, message)
         retry_at = self.writer.clock.now() + wait_s
         waiting = Waiting(_why(error), error.message, endless=False)
         return Refusal(waiting, retry_at, final, count)
@@ -242,6 +249,8 @@ class Runs:
 def _why(error: RefusedError) -> str:
     if isinstance(error, ForbiddenError):
         return Obstacle.FORBIDDEN
+    if isinstance(error, TooLargeError):
+        return Obstacle.OBJECT_TOO_LARGE
     return "QuotaExceeded" if "exceeded quota" in error.message else "CreateRefused"
 
 

@@ -14,9 +14,10 @@ from primo_operator.cluster import (
     NotFoundError,
     Notice,
     Object,
+    TooLargeError,
     merge_patch,
 )
-from primo_operator.memory import Memory
+from primo_operator.memory import Memory, TooLarge
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.observe import observe
 from primo_operator.ports import Clock
@@ -82,7 +83,11 @@ class Writer:
         return view if own else None
 
     async def trial(self, key: Key, old: TrialRecord, new: TrialRecord) -> bool:
-        """Write a trial's record. True if something was written, or the trial is gone."""
+        """Write a trial's record. True if something was written, or the trial is gone.
+
+        Raises:
+            TooLargeError: it is more than the API server keeps; it is not sent again as it is.
+        """
         return await self._trial_status(key, self.trial_view(key, old), record.status(new))
 
     async def request(self, key: Key, name: str, phase: str, why: Waiting) -> bool:
@@ -97,6 +102,9 @@ class Writer:
         patch = merge_patch(before, with_unknown(TrialStatus, before, status))
         if not patch:
             return False
+        memory = self.memories[key]
+        if not memory.fits(view.name, view.version):
+            raise TooLargeError(413, memory.too_large[view.name].message)
         try:
             written = await self.cluster.patch_trial_status(
                 key.namespace, view.name, patch, view.version
@@ -104,6 +112,10 @@ class Writer:
         except NotFoundError:  # deleted by hand: its Jobs follow it
             self.mirror.deleted(key, view)
             return True
+        except TooLargeError as error:
+            log.warning("trial too large", extra={"trial": view.name, "error": error.message})
+            memory.too_large[view.name] = TooLarge(view.version, error.message)
+            raise
         self.mirror.absorb(Kind.TRIAL, written)
         return True
 

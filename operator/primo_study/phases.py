@@ -93,6 +93,7 @@ class Obstacle(StrEnum):
 
     INTERNAL_ERROR = "InternalError"  # a bug of ours
     FORBIDDEN = "Forbidden"  # it lacks a right
+    OBJECT_TOO_LARGE = "ObjectTooLarge"  # an object is more than the API server keeps
 
 
 # Reasons that another attempt may cure and that are the script's own doing.

@@ -118,6 +118,72 @@ def test_without_the_right_to_say_so_the_study_goes_on_as_far_as_it_can(smooth: 
     assert world.result() == smooth.result()
 
 
+def test_a_trial_that_is_too_large_to_be_written_waits_for_an_edit_and_no_other_does(
+    smooth: World,
+) -> None:
+    """Its run is under way, and then its result cannot be recorded."""
+    world = World(BASE)
+    while not world.api.objects[Kind.POD]:
+        world.advance(0.5)
+    name = sorted(world.api.objects[Kind.TRIAL])[0]
+    world.api.bulky.add(name)
+    world.advance(400.0)
+    assert sorted(_phases(world)) == ["Completed", "Paused", "Paused", "Queued"]
+    assert (_degraded(world)["status"], _degraded(world)["reason"]) == ("True", "ObjectTooLarge")
+    assert name in _degraded(world)["message"]
+    calls = world.calls
+    world.advance(50.0)
+    assert world.calls - calls <= 4, "a list of all there is, and it is not sent again as it is"
+    world.api.bulky.clear()
+    world.api.edit(Kind.TRIAL, name, {"metadata": {"annotations": {"smaller": "now"}}})
+    world.run()
+    assert world.result() == smooth.result()
+    assert _degraded(world)["status"] == "False"
+
+
+def test_a_promotion_that_is_too_large_to_be_written_keeps_no_other_from_its_own() -> None:
+    world = World(BASE)
+    while not _phases(world) or _phases(world)[0] != "Paused":
+        world.advance(0.001)
+    world.api.bulky.add(_names(world)[0])
+    world.run()
+    assert _phases(world) == ["Paused", "Paused", "Completed", "Paused"]
+
+
+def test_a_trial_that_is_too_large_to_be_made_is_said_and_not_tried_in_haste(
+    smooth: World,
+) -> None:
+    world = World(BASE)
+    name = next(iter(_names(smooth)))
+    world.api.bulky.add(name)
+    world.advance(290.0)
+    assert _degraded(world)["reason"] == "ObjectTooLarge"
+    assert world.calls < 100
+    world.api.bulky.clear()
+    world.run()
+    assert world.result() == smooth.result()
+
+
+def test_a_job_that_is_too_large_fails_its_trial_and_says_why() -> None:
+    world = World(Scenario(trials=2, parallelism=1, rungs=1))
+    trial = next(iter(_names(simulate(Scenario(trials=2, parallelism=1, rungs=1), 0))))
+    world.api.bulky.add(f"{trial}-r0-a0")
+    world.run()
+    (run,) = world.api.objects[Kind.TRIAL][trial]["status"]["runs"]
+    assert run["reason"] == "StartFailed"
+    assert "ObjectTooLarge" in run["message"]
+    assert _phases(world) == ["Failed", "Completed"]
+
+
+def test_a_trial_by_hand_that_is_too_large_to_be_answered_holds_up_nobody() -> None:
+    world = World(BASE)
+    world.user.make_trial("mine", -1)
+    world.api.bulky.add("mine")
+    world.run(rest=False)
+    assert _phases(world) == ["Completed", "Paused", "Completed", "Paused", "Queued"]
+    assert _degraded(world)["reason"] == "ObjectTooLarge"
+
+
 def test_a_result_that_vanished_is_one_of_another_attempt_and_says_why() -> None:
     world = World(Scenario(trials=1, parallelism=1, rungs=1, delay_s=0.01))
     while not world.api.objects[Kind.POD]:
@@ -170,6 +236,15 @@ def test_a_deleted_trial_takes_its_number_along() -> None:
         assert status["nextTrial"] == BASE.trials
         deleted += BASE.trials - status["trials"]["total"]
     assert deleted > 3
+
+
+def _phases(world: World) -> list[str]:
+    trials = sorted(world.api.objects[Kind.TRIAL].items())
+    return [(trial.get("status") or {}).get("phase") or "Queued" for _, trial in trials]
+
+
+def _names(world: World) -> list[str]:
+    return sorted(world.api.objects[Kind.TRIAL])
 
 
 def _runs(world: World) -> list[Any]:

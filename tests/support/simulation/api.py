@@ -15,6 +15,7 @@ from primo_operator.cluster import (
     Listing,
     NotFoundError,
     Object,
+    TooLargeError,
 )
 from primo_operator.mirror import Kind
 from support.simulation.scenario import ViolationError, stamp
@@ -47,6 +48,7 @@ class Api:
 
     Attributes:
         author: the pass whose call is applied now; None: somebody else writes.
+        bulky: names of objects that are too large to be written.
     """
 
     world: "World"
@@ -58,6 +60,7 @@ class Api:
     leases: dict[str, Object] = field(default_factory=dict)
     past: list[Change] = field(default_factory=list)
     author: "Pass | None" = None
+    bulky: set[str] = field(default_factory=set)
 
     # --- reads
 
@@ -91,6 +94,7 @@ class Api:
         name = obj["metadata"]["name"]
         if name in self.objects[kind]:
             raise AlreadyExistsError(409, f"{name} already exists")
+        self._check_size(name)
         self.uids += 1
         ours = {
             "uid": f"{self.uids:08x}-0000",
@@ -104,6 +108,7 @@ class Api:
 
     def patch_status(self, kind: Kind, name: str, patch: Object, version: str) -> Object:
         old = self._current(kind, name, version)
+        self._check_size(name)
         new = {**old, "status": merged(old.get("status") or {}, patch)}
         return self._differs(kind, old, new, patch)
 
@@ -188,6 +193,10 @@ class Api:
         if version not in (None, old["metadata"]["resourceVersion"]):
             raise ConflictError(409, "the object has been modified")
         return old
+
+    def _check_size(self, name: str) -> None:
+        if name in self.bulky:
+            raise TooLargeError(413, f"{name}: etcdserver: request is too large")
 
     def _differs(self, kind: Kind, old: Object, new: Object, patch: Object) -> Object:
         if new == old:

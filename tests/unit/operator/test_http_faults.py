@@ -10,7 +10,13 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from primo_operator.clock import SystemClock
-from primo_operator.cluster import ClusterError, ConflictError, ForbiddenError, RefusedError
+from primo_operator.cluster import (
+    ClusterError,
+    ConflictError,
+    ForbiddenError,
+    RefusedError,
+    TooLargeError,
+)
 from primo_operator.kubernetes_cluster import KubernetesCluster
 
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
@@ -191,6 +197,35 @@ def test_a_token_that_is_not_accepted_is_a_missing_right_and_names_the_call() ->
     error = refused(401, "Unauthorized")
     assert isinstance(error, ForbiddenError)
     assert error.message == "POST /apis/batch/v1/namespaces/team/jobs: Unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        pytest.param(413, "Request entity too large: limit is 3145728", id="the request"),
+        pytest.param(500, "etcdserver: request is too large", id="the store"),
+        pytest.param(
+            500,
+            "rpc error: code = ResourceExhausted desc = trying to send message larger than max"
+            " (2100000 vs. 2097152)",
+            id="a client of the store",
+        ),
+    ],
+)
+def test_an_object_that_is_too_large_had_no_effect_and_names_the_call(
+    status: int, words: str
+) -> None:
+    error = refused(status, words)
+    assert isinstance(error, TooLargeError)
+    assert error.message == f"POST /apis/batch/v1/namespaces/team/jobs: {words}"
+
+
+def test_a_proxy_may_say_so_too() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(text="<html>413", status=413, content_type="text/html")
+
+    with pytest.raises(TooLargeError, match="DELETE /apis/batch/v1/namespaces/team/jobs/j"):
+        against(handler, lambda cluster: cluster.delete_job("team", "j"))
 
 
 def refused(status: int, words: str) -> RefusedError:
