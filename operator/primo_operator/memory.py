@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 
 from primo_study.phases import UNFINISHED, TrialPhase
 from primo_study.queries import Measured
-from primo_study.spec import StudySpec
+from primo_study.spec import Understood
 from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Trouble, Waiting
 from primo_study.warm_start import Source
 
 Fingerprint = tuple[int, tuple[TrialRecord, ...], tuple[tuple[int, str, int, int], ...]]
+
+
+UNREAD = Understood(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Memory:
         asked: how often it was asked of that run.
         ttls: what has been said of how long a Job is kept: once, whatever an admission policy makes
             of it.
-        spec: as parsed, or its mistakes; for this generation.
+        spec: as understood, for this generation.
         template: the API server's answer, for this generation of the spec.
         vain: for exactly this spec and these trials the optimizer had nothing to start.
         suggested: the optimizer has been asked.
@@ -70,7 +73,7 @@ class Memory:
     """
 
     uid: str = ""
-    spec: tuple[StudySpec | None, tuple[str, ...]] = (None, ())
+    spec: Understood = UNREAD
     spec_generation: int = 0
     jobs: dict[str, JobState] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)

@@ -13,10 +13,9 @@ from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Family, Kind
 from primo_operator.pods import VERDICTS, lingers, main_started, outcome, times, waiting
 from primo_operator.views import TrialView
-from primo_optimizer import InvalidSpecError
-from primo_study.phases import Obstacle, Reason
+from primo_study.phases import Obstacle, Reason, StudyPhase
 from primo_study.queries import Access, Measured
-from primo_study.spec import StudySpec, parse
+from primo_study.spec import StudySpec, Understood, understand
 from primo_study.study import (
     EndedJob,
     Evidence,
@@ -53,8 +52,9 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
     uid = metadata["uid"]
     generation = metadata.get("generation") or 1
     if memory.spec_generation != generation:
-        memory.spec, memory.spec_generation = _spec(obj), generation
-    spec, problems = memory.spec
+        memory.spec, memory.spec_generation = understand(obj["spec"]), generation
+    spec = memory.spec.spec
+    held = _held(memory.spec, obj.get("status") or {}, generation)
     trials = _trials(family, memory, uid, spec)
     _note_numbers(memory, trials, (obj.get("status") or {}).get("nextTrial") or 0)
     checked = memory.template_generation == generation
@@ -66,7 +66,8 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         generation=generation,
         created_at=epoch(metadata["creationTimestamp"]),
         spec=spec,
-        problems=problems,
+        problems=memory.spec.problems,
+        held=held,
         trials=trials,
         status=obj.get("status") or {},
         template=template,
@@ -74,7 +75,7 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         requests=_requests(family, memory, uid),
         # Without `retention` nobody asks for them.
         ended_jobs=_ended_jobs(family, trials) if spec and spec.retention else (),
-        degraded=_trouble(memory, template),
+        degraded=_trouble(memory, template, held),
         asked=memory.suggested,
         sources=memory.sources if spec and spec.warm_start else (),
         deleting=bool(metadata.get("deletionTimestamp")),
@@ -84,10 +85,30 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
     return _with_vain(study, memory)
 
 
-def _trouble(memory: Memory, template: Template) -> Trouble | None:
+def _held(understood: Understood, status: Object, generation: int) -> Trouble | None:
+    """A spec that our definition would not have let pass, or that an operator has worked with.
+
+    Both are of a later version; what is neither is the user's mistake.
+    """
+    if understood.unknown:
+        words = "the operator is older than the study's definition"
+    elif (
+        understood.problems
+        and status.get("observedGeneration") == generation
+        and status.get("phase") != StudyPhase.FAILED
+    ):
+        words = "an operator of another version has worked with this spec"
+    else:
+        return None
+    lines = "; ".join(understood.unknown or understood.problems)
+    message = f"{lines}: {words}; nothing new is started until there is one that knows it"
+    return Trouble(Obstacle.OPERATOR_OUTDATED, message)
+
+
+def _trouble(memory: Memory, template: Template, held: Trouble | None) -> Trouble | None:
     """What keeps the operator from its work comes before what the optimizer lacks."""
-    if memory.obstacle:
-        return memory.obstacle
+    if memory.obstacle or held:
+        return memory.obstacle or held
     if template.unasked:
         return Trouble(Obstacle.FORBIDDEN, template.problem)
     for name, large in memory.too_large.items():
@@ -156,13 +177,6 @@ def _settle(family: Family, current: Collection[str]) -> None:
 def _with_vain(study: Study, memory: Memory) -> Study:
     in_vain = memory.vain is not None and memory.vain == fingerprint(study)
     return replace(study, asked_in_vain=True) if in_vain else study
-
-
-def _spec(obj: Object) -> tuple[StudySpec | None, tuple[str, ...]]:
-    try:
-        return parse(obj["spec"]), ()
-    except InvalidSpecError as error:
-        return None, error.problems
 
 
 def _owners(obj: Object) -> set[str]:

@@ -365,7 +365,7 @@ def _note(trial: TrialRecord) -> list[Action]:
 def _held(study: Study) -> bool:
     """New Jobs wait: the study is suspended, or an administrator has to do something first."""
     assert study.spec
-    return bool(study.spec.suspend or study.template.problem or study.blind)
+    return bool(study.held or study.spec.suspend or study.template.problem or study.blind)
 
 
 def _expiries(study: Study) -> list[Expire]:

@@ -92,6 +92,8 @@ def _why_not_now(study: Study, end: Ending | None, slots: int) -> Waiting | None
     assert study.spec
     if end:
         return Waiting("StudyEnded", f"the study has ended: {end.message}", endless=False)
+    if study.held:
+        return Waiting(study.held.reason, study.held.message, endless=False)
     if study.spec.suspend:
         return Waiting("StudySuspended", "spec.suspend of the study is true", endless=False)
     if study.template.problem:

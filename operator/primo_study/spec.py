@@ -9,9 +9,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -400,6 +400,66 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
         more = len(error.problems) - MAX_PROBLEMS
         lines = [harmless(problem) for problem in error.problems[:MAX_PROBLEMS]]
         raise InvalidSpecError(*lines, *([f"and {more} more"] if more > 0 else [])) from error
+
+
+class Understood(NamedTuple):
+    """What is understood of a spec as the API server holds it.
+
+    Attributes:
+        spec: without the unknown; None if that cannot be read.
+        problems: why not, if an edit is needed.
+        unknown: what a later version may know: its definition let it pass, ours would not have.
+    """
+
+    spec: StudySpec | None
+    problems: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def understand(spec: Mapping[str, Any]) -> Understood:
+    """Read a spec that may be of a later version. Nothing is raised, whatever the JSON.
+
+    Of a field that is not known nobody can say what it changes: without it others may be missing.
+    """
+    try:
+        return Understood(parse(spec))
+    except InvalidSpecError as error:
+        problems = error.problems
+    if _is_too_deep(spec):
+        return Understood(None, problems)
+    known, unknown = _known(tuples(spec))
+    if not unknown:
+        return Understood(None, problems)
+    try:
+        return Understood(parse(known), (), unknown)
+    except InvalidSpecError:
+        return Understood(None, (), unknown)
+
+
+def _known(given: Any) -> tuple[Any, tuple[str, ...]]:
+    """A spec without the fields that no model has; and these, and words that are none of ours."""
+    try:
+        StudySpec.model_validate(given)
+    except ValidationError as error:
+        errors = error.errors()
+    else:
+        return given, ()
+    for details in errors:
+        if details["type"] == "extra_forbidden":
+            given = _without(given, details["loc"])
+    later = [line(d) for d in errors if d["type"] in ("extra_forbidden", "literal_error")]
+    return given, tuple(map(harmless, later[:MAX_PROBLEMS]))
+
+
+def _without(value: Any, path: Sequence[int | str]) -> Any:
+    first, *rest = path
+    if isinstance(value, tuple):
+        return tuple(_without(v, rest) if i == first else v for i, v in enumerate(value))
+    if not isinstance(value, Mapping):
+        return value
+    if not rest:
+        return {name: v for name, v in value.items() if name != first}
+    return {name: _without(v, rest) if name == first else v for name, v in value.items()}
 
 
 def _is_too_deep(value: object) -> bool:

@@ -46,7 +46,13 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
     done = len(study.trials) - study.unfinished
     finished = said in (StudyPhase.COMPLETED, StudyPhase.FAILED)
     status = StudyStatus(
-        observed_generation=study.generation,
+        # Of a spec that cannot be read not before the study has failed for it: else it would be
+        # taken for one that an operator has worked with.
+        observed_generation=(
+            study.generation
+            if study.spec or said is StudyPhase.FAILED
+            else study.status.get("observedGeneration")
+        ),
         phase=said.value,
         conditions=_conditions(study, said, end, stamp),
         trials=TrialCounts(
@@ -68,7 +74,16 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         selector=selector,
         **_results(study),
     )
-    return status.model_dump(by_alias=True, exclude_none=True, mode="json")
+    found = status.model_dump(by_alias=True, exclude_none=True, mode="json")
+    return _beside_what_was_said(study, found) if study.spec is None and study.held else found
+
+
+def _beside_what_was_said(study: Study, found: dict[str, Any]) -> dict[str, Any]:
+    """Of a spec that is not understood nothing more can be said than that."""
+    now = {condition["type"] for condition in found["conditions"]}
+    others = [c for c in study.status.get("conditions") or () if c["type"] not in now]
+    said = {"phase": found["phase"], "conditions": [*others, *found["conditions"]]}
+    return {**study.status, **said}
 
 
 def phase(study: Study, end: Ending | None) -> StudyPhase:
@@ -82,6 +97,8 @@ def phase(study: Study, end: Ending | None) -> StudyPhase:
 def _wanted_phase(study: Study, end: Ending | None, before: StudyPhase) -> StudyPhase:
     if end and (not study.unfinished or study.has_ended):
         return end.phase
+    if study.spec is None and end is None:
+        return before
     if study.spec and study.spec.suspend:
         return StudyPhase.SUSPENDED
     if not study.trials and not study.next_number:
@@ -272,6 +289,8 @@ def _running(study: Study, phase: StudyPhase, end: Ending | None) -> Said:
         return ("Running", "False", phase.value, "the study has ended")
     if phase is StudyPhase.SUSPENDED:
         return ("Running", "False", "Suspended", "spec.suspend is true: nothing new is started")
+    if study.held:
+        return ("Running", "False", study.held.reason, study.held.message)
     if study.template.problem:
         reason = Obstacle.FORBIDDEN if study.template.unasked else "TemplateRefused"
         return ("Running", "False", reason, study.template.problem)

@@ -320,7 +320,8 @@ class Study:
     """Everything known about a study now.
 
     Attributes:
-        spec: None if it cannot be read; `problems` then says why.
+        spec: None if it cannot be read; `problems` or `held` then says why.
+        held: why nothing new is started and no end is come to; runs under way are recorded.
         created_at: seconds since the epoch, by the API server's clock.
         trials: by number.
         status: as last written; what it holds may be older than the trials.
@@ -345,6 +346,7 @@ class Study:
     created_at: float
     spec: StudySpec | None
     problems: tuple[str, ...] = ()
+    held: Trouble | None = None
     trials: tuple[TrialRecord, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
     template: Template = Template()

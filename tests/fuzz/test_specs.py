@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from primo_operator.ports import Answer
 from primo_operator.settings import Settings
 from primo_optimizer import InvalidSpecError, SpaceExhaustedError, suggest
-from primo_study.spec import StudySpec, parse
+from primo_study.spec import StudySpec, parse, understand
 from primo_study.study import Study
 from support.hostile import fuzz, json, mutated, nested
 from support.kept import Kept
@@ -48,6 +48,8 @@ def understood(spec: Any) -> StudySpec | None:
         return parse(spec)
     except InvalidSpecError as error:
         problems = error.problems
+    read = understand(spec)
+    assert bool(read.problems) != bool(read.unknown)
     assert 0 < len(problems) <= 51
     for problem in problems:
         assert 0 < len(problem) <= 600, len(problem)

@@ -118,6 +118,24 @@ def test_without_the_right_to_say_so_the_study_goes_on_as_far_as_it_can(smooth: 
     assert world.result() == smooth.result()
 
 
+def test_a_spec_of_a_later_version_is_waited_for_and_what_runs_is_recorded(
+    smooth: World,
+) -> None:
+    world = World(BASE)
+    while not world.api.objects[Kind.POD]:
+        world.advance(0.5)
+    world.api.edit(Kind.STUDY, STUDY, {"spec": {"future": {"of": "a later version"}}})
+    world.advance(300.0)
+    assert len(_names(world)) == BASE.parallelism, "nothing new is started"
+    assert {run["reason"] for run in _runs(world)} == {"Completed"}
+    assert _degraded(world)["reason"] == "OperatorOutdated"
+    assert "spec.future: is not a field" in _degraded(world)["message"]
+    world.api.edit(Kind.STUDY, STUDY, {"spec": {"future": None}})
+    world.run()
+    assert world.result() == smooth.result()
+    assert _degraded(world)["status"] == "False"
+
+
 def test_a_trial_that_is_too_large_to_be_written_waits_for_an_edit_and_no_other_does(
     smooth: World,
 ) -> None:

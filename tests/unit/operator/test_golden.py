@@ -41,8 +41,8 @@ def test_they_are_understood_and_nothing_is_decided_anew(kept: Kept) -> None:
     # Of another version: neither may be a reason to do anything.
     reconciler = kept.passes(Settings(sidecar_image="primo-sidecar:99.0.0"))
     (memory,) = reconciler.memories.values()
-    spec, problems = memory.spec
-    assert spec is not None, problems
+    assert memory.spec.spec is not None, memory.spec
+    assert not memory.spec.unknown
     assert kept.writes == []
     assert (kept.study, kept.trials) == before
 
@@ -65,6 +65,54 @@ def test_what_a_later_version_has_added_survives_what_this_one_writes() -> None:
     runs = [r for t in kept.trials.values() for r in (t.get("status") or {}).get("runs") or ()]
     assert any(run.get("finishedAt") for run in runs)
     assert all(run["future"] == FUTURE for run in runs)
+
+
+# A field, and a word that is none of ours; and what only the optimizer can tell, of a spec that an
+# operator has worked with.
+@pytest.mark.parametrize(
+    ("path", "value", "recorded"),
+    [
+        pytest.param(("future",), FUTURE, True, id="a field"),
+        pytest.param(("budget", "future"), 3, True, id="a field below another"),
+        pytest.param(("objectives", 0, "future"), FUTURE, True, id="a field of a list's item"),
+        pytest.param(("objectives", 0, "goal"), "Tame", False, id="a word"),
+        pytest.param(("algorithm",), {"name": "future"}, False, id="an algorithm"),
+    ],
+)
+def test_what_a_later_version_has_added_to_a_spec_is_waited_for(
+    path: tuple[Any, ...], value: Any, recorded: bool
+) -> None:
+    kept = Kept(read(FOLDER / "0.1.0" / "flight.json"))
+    earlier = copy.deepcopy(kept.study)
+    part = kept.study["spec"]
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = value
+    end(kept.pods[0])
+    kept.passes(Settings())
+    assert not any(line.startswith(("ask", "create", "delete")) for line in kept.writes)
+    assert any(line.startswith("trial") for line in kept.writes) == recorded
+    status = kept.study["status"]
+    said = {c["type"]: (c["status"], c["reason"], c["message"]) for c in status["conditions"]}
+    assert said["Degraded"][:2] == ("True", "OperatorOutdated")
+    assert f".{path[-1]}" in said["Degraded"][2]
+    assert said["Running"][:2] == ("False", "OperatorOutdated")
+    assert (said["Failed"][0], status["phase"]) == ("False", earlier["status"]["phase"])
+    assert status.keys() >= earlier["status"].keys()
+    kept.study["spec"] = earlier["spec"]  # to the later version it is as any other
+    kept.passes(Settings())
+    said = {c["type"]: c["status"] for c in kept.study["status"]["conditions"]}
+    assert (said["Degraded"], said["Running"]) == ("False", "True")
+
+
+def test_a_mistake_in_an_edit_is_not_taken_for_a_later_version() -> None:
+    kept = Kept(read(FOLDER / "0.1.0" / "flight.json"))
+    kept.study["spec"]["parallelism"] = 0
+    kept.study["metadata"]["generation"] += 1
+    kept.passes(Settings())
+    said = {c["type"]: c for c in kept.study["status"]["conditions"]}
+    assert "spec.parallelism: 0" in said["Running"]["message"]
+    assert said.get("Degraded", {}).get("status") != "True"
 
 
 def statuses(kept: Kept) -> Iterator[dict[str, Any]]:

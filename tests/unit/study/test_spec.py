@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from primo_optimizer import InvalidSpecError
-from primo_study.spec import StudySpec, parse, seconds
+from primo_study.spec import StudySpec, parse, seconds, understand
 from support.examples import INVALID, VALID, Example, example
 
 
@@ -148,3 +148,52 @@ def test_defaults_are_not_in_the_spec_but_hold() -> None:
 def test_a_zero_that_was_given_is_no_default() -> None:
     spec = parse(minimal(retries={"infrastructure": 0, "application": 2}))
     assert (spec.infrastructure_retries, spec.application_retries) == (0, 2)
+
+
+OTHER = minimal()["objectives"][1:]
+
+
+@pytest.mark.parametrize(
+    ("later", "unknown", "same"),
+    [
+        ({"future": 1}, ["spec.future: is not a field"], True),
+        (
+            {"budget": {"trials": 3, "future": {"a": [1]}}},
+            ["spec.budget.future: is not a field"],
+            True,
+        ),
+        (
+            {"objectives": [{"name": "a", "goal": "Minimize", "future": "x"}, *OTHER]},
+            ["spec.objectives[0].future: is not a field"],
+            False,  # without it there is no word of where the value comes from
+        ),
+        (
+            {"objectives": [{"name": "a", "goal": "Tame", "metric": "a"}, *OTHER]},
+            ["spec.objectives[0].goal: 'Tame' should be 'Minimize' or 'Maximize'"],
+            False,
+        ),
+        ({"future": 1, "parallelism": 0}, ["spec.future: is not a field"], False),
+    ],
+    ids=lambda value: next(iter(value), None) if isinstance(value, dict) else None,
+)
+def test_what_may_be_of_a_later_version_is_told_apart_from_a_mistake(
+    later: dict[str, Any], unknown: list[str], same: bool
+) -> None:
+    found = understand(minimal(**later))
+    assert (list(found.unknown), found.problems) == (unknown, ())
+    assert (found.spec is not None) == same
+
+
+def test_the_rest_of_a_later_spec_is_as_it_was_written() -> None:
+    spec = minimal(parallelism=3)
+    assert understand({**spec, "future": 1}).spec == understand(spec).spec == parse(spec)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"parallelism": 0}, {"algorithm": {"name": "future"}}, {"parameters": []}]
+)
+def test_a_mistake_is_one(wrong: dict[str, Any]) -> None:
+    found = understand(minimal(**wrong))
+    assert found.spec is None
+    assert list(found.problems) == problems(minimal(**wrong))
+    assert not found.unknown
