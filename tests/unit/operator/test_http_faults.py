@@ -225,7 +225,7 @@ def test_a_proxy_may_say_so_too() -> None:
         return web.Response(text="<html>413", status=413, content_type="text/html")
 
     with pytest.raises(TooLargeError, match="DELETE /apis/batch/v1/namespaces/team/jobs/j"):
-        against(handler, lambda cluster: cluster.delete_job("team", "j"))
+        against(handler, lambda cluster: cluster.delete_job("team", "j", "u"))
 
 
 def refused(status: int, words: str) -> RefusedError:
