@@ -31,6 +31,8 @@ def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> Ren
     head.add_row("trials", f"{status.get('progress') or '0'}  {_counts(status)}")
     if study["spec"].get("fidelity"):
         head.add_row("rungs", _rungs(trials))
+    if spent := _spent(study):
+        head.add_row("spent", spent)
     infeasible = f", {status['infeasible']} infeasible" if status.get("infeasible") else ""
     head.add_row("front", f"{status.get('frontSize') or 0} trade-offs{infeasible}")
     head.add_row("hypervolume", status.get("hypervolumeText") or "-")
@@ -45,6 +47,8 @@ def one_line(study: Object) -> str:
     """Where it stands, for a log."""
     status = study.get("status") or {}
     words = [status.get("phase") or "Pending", f"trials {status.get('progress') or '0'}"]
+    if spent := _spent(study):
+        words.append(spent)
     if status.get("frontSize"):
         words.append(f"front {status['frontSize']}, hypervolume {status['hypervolumeText']}")
     return ", ".join(words)
@@ -87,6 +91,17 @@ def _counts(status: Object) -> str:
     counts = status.get("trials") or {}
     names = ("running", "queued", "paused", "completed", "failed", "stopped")
     return ", ".join(f"{counts[name]} {name}" for name in names if counts.get(name))
+
+
+def _spent(study: Object) -> str:
+    """Of the budgets that trials do not count: promotions spend those."""
+    used, budget = (study.get("status") or {}).get("budgetUsed") or {}, study["spec"]["budget"]
+    names = (("fullEvaluations", "full evaluations"), ("gpuHours", "GPU-hours"))
+    return ", ".join(
+        f"{words} {used.get(name) or 0:.4g}/{budget[name]:.4g}"
+        for name, words in names
+        if budget.get(name)
+    )
 
 
 def _rungs(trials: Sequence[Object]) -> str:

@@ -221,7 +221,9 @@ class StudyStatus(Model):
     )
     running: Int | None = Field(None, description="Unfinished runs, queued ones included.")
     progress: Annotated[str, Field(max_length=32)] | None = Field(
-        None, description="Trials done of those the budget allows, for kubectl get."
+        None,
+        description="Trials tried of those the budget allows, for kubectl get. One counts when its "
+        "first run has been observed or it has ended; it may still be promoted, or run again.",
     )
     front: tuple[FrontEntry, ...] | None = Field(
         None, max_length=50, description="The Pareto front at the highest fidelity; 50 at most."

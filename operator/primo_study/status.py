@@ -23,7 +23,7 @@ from primo_study.objects import (
     StudyStatus,
     TrialCounts,
 )
-from primo_study.phases import STUDY_TRANSITIONS, Obstacle, StudyPhase, TrialPhase
+from primo_study.phases import STUDY_TRANSITIONS, UNFINISHED, Obstacle, StudyPhase, TrialPhase
 from primo_study.queries import Gap
 from primo_study.study import Study, TrialRecord
 
@@ -43,7 +43,6 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
     """
     end = ending(study, now)
     said = phase(study, end)
-    done = len(study.trials) - study.unfinished
     finished = said in (StudyPhase.COMPLETED, StudyPhase.FAILED)
     status = StudyStatus(
         # Of a spec that cannot be read not before the study has failed for it: else it would be
@@ -61,7 +60,7 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         ),
         next_trial=study.next_number,
         running=study.unfinished,
-        progress=_progress(study, done),
+        progress=_progress(study),
         budget_used=BudgetUsed(
             trials=study.numbers_used,
             full_evaluations=study.full_evaluations(),
@@ -134,9 +133,19 @@ def _priors(study: Study) -> tuple[PriorStatus, ...] | None:
     return tuple(PriorStatus(objective=o, from_trial=n) for o, n in starts) or None
 
 
-def _progress(study: Study, done: int) -> str:
-    budget = study.spec.budget.trials if study.spec else None
-    return f"{done}/{budget}" if budget is not None else str(done)
+def _progress(study: Study) -> str:
+    tried, budget = _tried(study), study.spec.budget.trials if study.spec else None
+    return f"{tried}/{budget}" if budget is not None else str(tried)
+
+
+def _tried(study: Study) -> int:
+    """Never less than was once written: a trial that is promoted, retried or deleted counts."""
+    numbers = study.next_number
+    untried = (trial.number for trial in study.in_phase(*UNFINISHED) if not trial.tried)
+    counted = numbers - sum(number < numbers for number in untried)
+    # Another operator may have seen more of the trials than we have.
+    written = str(study.status.get("progress")).partition("/")[0]
+    return max(counted, min(int(written), numbers) if written.isdecimal() else 0)
 
 
 # --- results

@@ -217,6 +217,11 @@ class TrialRecord:
         return self.phase in UNFINISHED
 
     @property
+    def tried(self) -> bool:
+        """It has been observed, or has ended without; once so, always so."""
+        return bool(self.observations or not self.unfinished or any(r.asked for r in self.runs))
+
+    @property
     def to_retry(self) -> bool:
         """It has ended without a result, and the user wants another attempt."""
         ended = self.phase in (TrialPhase.FAILED, TrialPhase.STOPPED)

@@ -272,6 +272,9 @@ class Checker:
         self._hold(used >= ledger.spent - 1e-6, f"I5: budget used fell: {ledger.spent} to {used}")
         self._hold(numbers >= ledger.numbers, "I2: the watermark went back")
         ledger.spent, ledger.numbers = used, numbers
+        tried, before_tried = _tried(status), _tried(was)
+        forward = tried >= before_tried or bool(self.world.user.touched)
+        self._hold(forward, f"I7: progress went back from {before_tried} to {tried}")
         self._counts(status)
         self._front(status)
         self._hold(len(json.dumps(status)) < 65536, "I9: the study's status is too large")
@@ -361,6 +364,10 @@ class Checker:
 
 def _phase(trial: Object | None) -> TrialPhase:
     return TrialPhase(((trial or {}).get("status") or {}).get("phase") or "Queued")
+
+
+def _tried(status: Object) -> int:
+    return int((status.get("progress") or "0").partition("/")[0])
 
 
 def _text(values: Object) -> str:

@@ -6,11 +6,12 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from primo_cli.picture import save_front
-from primo_cli.view import front_table, study_view
+from primo_cli.view import front_table, one_line, study_view
 
 SPEC = {
     "objectives": [{"name": "error"}, {"name": "cost"}],
     "parameters": [{"name": "optimizer"}, {"name": "momentum"}],
+    "budget": {"trials": 36},
 }
 
 
@@ -91,3 +92,14 @@ def test_rungs_are_shown_of_a_study_that_has_some() -> None:
     trials = [{**TRIALS[0], "status": {"phase": "Completed", "observations": seen}}]
     assert "1 at 1, 1 at 3" in shown(study_view(climbed, trials, 1.0))
     assert "rungs" not in shown(study_view(study(), TRIALS, 1.0))
+
+
+def test_what_promotions_spend_is_shown_where_it_is_limited() -> None:
+    spent = study(progress="9/36", budgetUsed={"trials": 9, "fullEvaluations": 10 / 3})
+    assert one_line(spent) == "Pending, trials 9/36"
+    budget = {"trials": 36, "fullEvaluations": 20, "gpuHours": 1.5}
+    limited = {**spent, "spec": {**SPEC, "budget": budget}}
+    words = "full evaluations 3.333/20, GPU-hours 0/1.5"
+    assert one_line(limited) == f"Pending, trials 9/36, {words}"
+    assert words in shown(study_view(limited, [], 1.0))
+    assert "spent" not in shown(study_view(spent, [], 1.0))

@@ -57,6 +57,42 @@ def test_the_phase(found: Study, phase: str) -> None:
     assert status(found)["phase"] == phase
 
 
+@pytest.mark.parametrize(
+    ("found", "progress"),
+    [
+        pytest.param(study(), "0/8", id="none"),
+        pytest.param(study(RUNNING), "0/8", id="its first run is under way"),
+        pytest.param(
+            study(trial(0, PHASE.QUEUED, ended(reason="Lost"), run(0, 1))), "0/8", id="lost"
+        ),
+        pytest.param(
+            study(trial(0, PHASE.PAUSED, ended(), observations=(seen(1.0),))), "1/8", id="paused"
+        ),
+        pytest.param(
+            study(trial(0, PHASE.RUNNING, ended(), run(1), observations=(seen(1.0),))),
+            "1/8",
+            id="promoted, and it still counts",
+        ),
+        pytest.param(study(trial(0, PHASE.FAILED, ended(reason="Failed"))), "1/8", id="failed"),
+        pytest.param(
+            study(trial(0, PHASE.QUEUED, ended(reason="Failed"), run(0, 1, asked=True))),
+            "1/8",
+            id="its user wants another attempt, and it still counts",
+        ),
+        pytest.param(study(status={"nextTrial": 1}), "1/8", id="deleted: its number is spent"),
+        pytest.param(study(trial(1, PHASE.RUNNING)), "0/8", id="one below it is not there yet"),
+        pytest.param(
+            study(RUNNING, trial(1), status={"progress": "1/8"}), "1/8", id="another has seen more"
+        ),
+        pytest.param(study(RUNNING, status={"progress": "7/8"}), "1/8", id="more than there are"),
+    ],
+)
+def test_progress_counts_what_has_been_tried_and_never_goes_back(
+    found: Study, progress: str
+) -> None:
+    assert status(replace(found, spec=spec(budget={"trials": 8})))["progress"] == progress
+
+
 def test_a_suspended_study_says_what_may_end() -> None:
     taken_back = trial(1, PHASE.QUEUED, ended(reason="Suspended"))
     told = condition(status(study(RUNNING, taken_back, spec=SUSPENDED)), "Suspended")
