@@ -1,4 +1,7 @@
-"""A user does whatever users may do, in any order; hypothesis shrinks what goes wrong."""
+"""A user does whatever users may do, in any order, while faults come and go.
+
+Hypothesis shrinks what goes wrong.
+"""
 
 from dataclasses import replace
 
@@ -12,6 +15,22 @@ from support.simulation.scenario import STUDY, Scenario
 from support.simulation.world import World
 
 PICK = st.integers(0, 99)
+FAULTS: dict[str, float] = {
+    "refuse": 0.2,
+    "lose": 0.2,
+    "slow": 0.1,
+    "drop": 0.3,
+    "merge": 0.5,
+    "silent": 0.05,
+    "stale": 0.5,
+    "freeze": 0.02,
+    "crash": 0.05,
+    "ask_fails": 0.5,
+    "disrupt": 0.5,
+    "node_dies": 0.3,
+    "collect": 0.5,
+    "forbidden": 0.5,
+}
 
 
 class Steering(RuleBasedStateMachine):
@@ -108,10 +127,19 @@ class Steering(RuleBasedStateMachine):
     def operator_dies(self) -> None:
         self.world.crash()
 
+    @rule(fault=st.sampled_from(sorted(FAULTS)))
+    def something_goes_wrong(self, fault: str) -> None:
+        self.world.scenario = replace(self.world.scenario, **{fault: FAULTS[fault]})
+
+    @rule()
+    def all_is_well_again(self) -> None:
+        self.world.scenario = replace(self.world.scenario, **dict.fromkeys(FAULTS, 0.0))
+
     def teardown(self) -> None:
         """Left alone, the study comes to its end, nothing moves any more, and it can be deleted."""
         if not hasattr(self, "world"):
             return
+        self.all_is_well_again()
         self.world.kubelet.failing = False
         self.world.user.edit_study({"suspend": False})
         self.world.advance(1200.0)
