@@ -4,7 +4,7 @@
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from primo_operator import names
@@ -29,7 +29,7 @@ from primo_study.objects import StudyStatus, TrialStatus
 from primo_study.phases import Obstacle
 from primo_study.record import MAX_MESSAGE
 from primo_study.status import phase, summarise
-from primo_study.study import Study, TrialRecord, Waiting
+from primo_study.study import Evidence, Study, TrialRecord, Waiting
 from primo_study.unknown import with_unknown
 
 log = logging.getLogger(__name__)
@@ -86,9 +86,14 @@ class Writer:
         """Write a trial's record. True if something was written, or the trial is gone.
 
         Raises:
+            ConflictError: it is not what it was when `new` was decided on.
             TooLargeError: it is more than the API server keeps; it is not sent again as it is.
         """
-        return await self._trial_status(key, self.trial_view(key, old), record.status(new))
+        view = self.trial_view(key, old)
+        # The version alone does not tell: a watch may have shown a newer one during this pass.
+        if view and view.record != replace(old, evidence=Evidence()):
+            raise ConflictError(409, f"trial {old.name} has changed since it was read")
+        return await self._trial_status(key, view, record.status(new))
 
     async def request(self, key: Key, name: str, phase: str, why: Waiting) -> bool:
         """Write what is said about a trial of the user's that has no number yet."""

@@ -263,7 +263,7 @@ class Checker:
         allowed = phase is old or phase in STUDY_TRANSITIONS[old]
         self._hold(allowed, f"I8: the study went from {old} to {phase}")
         ended = old in (StudyPhase.COMPLETED, StudyPhase.FAILED)
-        edited = ended and status["observedGeneration"] != was["observedGeneration"]
+        edited = ended and obj["metadata"]["generation"] != was["observedGeneration"]
         self._hold(not ended or edited or phase is old, f"I8: the study left {old}")
         if phase in (StudyPhase.COMPLETED, StudyPhase.FAILED) and not ended:
             open_ = self._open(ledger)

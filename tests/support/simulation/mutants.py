@@ -231,11 +231,6 @@ def ended_unlisted(patch: Patch) -> None:
     patch.setattr(Writer, "lacks_trials", lambda *_: False)
 
 
-def removed_jobs_remembered(patch: Patch) -> None:
-    """What we have deleted is in our view until somebody tells us."""
-    patch.setattr(Mirror, "removed", lambda *_: None)
-
-
 KILLS = {"crash": 0.1, "disrupt": 0.5}
 MUTANTS = {
     "random trial names": Mutant(random_trial_names, {"operators": 2, "delay_s": 5.0}, "I2"),
@@ -299,17 +294,5 @@ MUTANTS = {
         ended_unlisted,
         {"operators": 2, "parallelism": 1, "delay_s": 5.0, "delete_trial": 30.0, "crash": 0.03},
         "I8",
-    ),
-    "removed Jobs remembered": Mutant(
-        removed_jobs_remembered,
-        {
-            "trials": 7,
-            "parallelism": 5,
-            "retention": "None",
-            "silent": 0.01,
-            "fake": 60.0,
-            "delete_trial": 30.0,
-        },
-        "I13",
     ),
 }

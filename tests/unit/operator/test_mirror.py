@@ -40,6 +40,14 @@ def test_what_was_deleted_does_not_come_back() -> None:
     assert list(mirror.family(KEY).jobs) == []
 
 
+def test_what_we_have_deleted_is_gone_though_no_watch_says_so() -> None:
+    mirror = Mirror()
+    mirror.absorb(Kind.JOB, obj(2))
+    mirror.removed(KEY, Kind.JOB, "u")
+    mirror.absorb(Kind.JOB, obj(3))
+    assert list(mirror.family(KEY).jobs) == []
+
+
 def test_what_was_asked_for_by_name_is_there_though_it_was_seen_to_go() -> None:
     """A watch by label calls an object deleted that has lost its label."""
     mirror = Mirror()

@@ -1,0 +1,74 @@
+"""What is written about a trial was decided on what it still is."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from primo_operator.cluster import ConflictError, Object
+from primo_operator.memory import Memory
+from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.settings import Settings
+from primo_operator.writing import Writer
+from primo_study import record
+from primo_study.phases import TrialPhase
+from primo_study.study import TrialRecord
+from support.builders import ended, seen, trial
+
+KEY = Key("team", "digits")
+STUDY = "00000001-0000"
+
+
+class Writes:
+    """The one call, and the versions it was given."""
+
+    def __init__(self) -> None:
+        self.versions: list[str] = []
+
+    async def patch_trial_status(self, *given: Any) -> Object:
+        self.versions.append(given[3])
+        return an_object(trial(0), int(given[3]) + 1)
+
+
+def an_object(found: TrialRecord, version: int) -> Object:
+    metadata = {
+        "name": found.name,
+        "namespace": "team",
+        "uid": "t",
+        "resourceVersion": str(version),
+        "ownerReferences": [{"kind": "PriMOStudy", "name": "digits", "uid": STUDY}],
+    }
+    spec = {"study": "digits", "number": 0, "parameters": {"lr": 0.01}}
+    return {"metadata": metadata, "spec": spec, "status": record.status(found)}
+
+
+@pytest.fixture
+def writer() -> Writer:
+    """In its view there is one trial, with its first run open, of version 1."""
+    cluster: Any = Writes()
+    clock: Any = None
+    found = Writer(cluster, clock, Settings(), Mirror(), {KEY: Memory(uid=STUDY)})
+    found.mirror.absorb(Kind.TRIAL, an_object(trial(0), 1))
+    return found
+
+
+def decided_on(writer: Writer) -> tuple[TrialRecord, TrialRecord]:
+    """The trial's record as it is, and as a decision wants it."""
+    known = writer.mirror.family(KEY).trials["digits-00000001-0"].record
+    assert known
+    return known, record.stopped(known, "the study has ended", "2027-01-15T08:00:00Z")
+
+
+def test_a_decision_on_the_record_as_it_is_has_its_version(writer: Writer) -> None:
+    assert asyncio.run(writer.trial(KEY, *decided_on(writer)))
+    assert writer.cluster.versions == ["1"]  # type: ignore[attr-defined]
+
+
+def test_one_on_an_older_record_is_not_written_with_the_newer_version(writer: Writer) -> None:
+    """Between the two another operator has recorded the run's end, and a watch has shown it."""
+    old, new = decided_on(writer)
+    observed = trial(0, TrialPhase.COMPLETED, ended(), observations=(seen(),))
+    writer.mirror.absorb(Kind.TRIAL, an_object(observed, 2))
+    with pytest.raises(ConflictError, match="has changed"):
+        asyncio.run(writer.trial(KEY, old, new))
+    assert writer.cluster.versions == []  # type: ignore[attr-defined]
