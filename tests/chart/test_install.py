@@ -22,8 +22,8 @@ from primo_operator.crds import KINDS
 from primo_operator.selftest import study
 from support.apiserver import GIVEN, ApiServer, Wire
 from support.chart import CHART, RELEASE, ROOT, Helm, Object, Values
-from support.kube import until
 from support.kubectl import kubectl
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -77,7 +77,7 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for stand_in in STAND_INS:
             made = wire.make(DEFINITIONS, _stand_in(*stand_in))
             path = f"{DEFINITIONS}/{made['metadata']['name']}"
-            until(lambda path=path: _established(wire.found(path)), f"{path} is served")
+            eventually(lambda path=path: _established(wire.found(path)), f"{path} is served")
         yield server.kubeconfig
 
 
@@ -122,7 +122,7 @@ def release(any_helm: Helm, kubeconfig: Path, wire: Wire, tmp_path: Path) -> Ite
     namespace = f"/api/v1/namespaces/{release.namespace}"
     for path in (*(f"{DEFINITIONS}/{name}" for name in OURS), namespace):
         wire("DELETE", path)
-        until(lambda path=path: wire.gone(path), f"{path} is gone", 60)
+        eventually(lambda path=path: wire.gone(path), f"{path} is gone", 60)
 
 
 def paths(objects: list[Object], namespace: str) -> set[str]:
@@ -157,7 +157,9 @@ def test_install_upgrade_uninstall(release: Release, any_helm: Helm, wire: Wire)
     assert "helm test" in release("install", values)
     before = versions(wire, expected)
     for name in OURS:
-        until(lambda name=name: _established(wire.found(f"{DEFINITIONS}/{name}")), "it is served")
+        eventually(
+            lambda name=name: _established(wire.found(f"{DEFINITIONS}/{name}")), "it is served"
+        )
 
     release("upgrade", values)
     assert versions(wire, expected) == before
@@ -215,7 +217,7 @@ def test_definitions_go_with_the_release_where_they_are_not_kept(
     release("install", {"crds": {"keep": False}})
     release("uninstall")
     for name in OURS:
-        until(lambda name=name: wire.gone(f"{DEFINITIONS}/{name}"), f"{name} goes")
+        eventually(lambda name=name: wire.gone(f"{DEFINITIONS}/{name}"), f"{name} goes")
 
 
 def test_the_plain_manifests_are_taken_by_kubectl(

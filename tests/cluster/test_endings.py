@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from primo_report.wire import newest
-from support.kube import until
 from support.real_cluster import RUN_S, Obj, Space, study
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -180,12 +180,12 @@ def test_a_run_that_a_queue_takes_back_waits_and_goes_on_in_the_same_job(
     (job,) = space.jobs("queued")
     path = space.path("jobs", job["metadata"]["name"])
     space.wire.change(path, {"spec": {"suspend": True}})
-    until(lambda: not space.pods("queued"), "its pod is gone", RUN_S)
+    eventually(lambda: not space.pods("queued"), "its pod is gone", RUN_S)
     (trial,) = space.trials("queued")
     assert (trial["status"]["phase"], trial["status"]["reason"]) == ("Queued", "Suspended")
     space.wire.change(path, {"spec": {"suspend": False}})
     assert space.reporting("queued") != pod
-    until(lambda: space.trials("queued")[0]["status"]["phase"] == "Running", "it runs", RUN_S)
+    eventually(lambda: space.trials("queued")[0]["status"]["phase"] == "Running", "it runs", RUN_S)
     assert len(space.trials("queued")[0]["status"]["runs"]) == 1
 
 
@@ -217,7 +217,7 @@ def test_a_run_that_cannot_start_says_why_and_can_be_stopped(
         reasons = [t.get("status", {}).get("reason") or "" for t in space.trials("stuck")]
         return len(reasons) == 1 and bool(re.fullmatch(reason, reasons[0]))
 
-    until(said, f"the trial says {reason}", RUN_S)
+    eventually(said, f"the trial says {reason}", RUN_S)
     assert space.trials("stuck")[0]["status"]["phase"] == "Queued"
     space.wire.change(space.path("primostudies", "stuck"), {"spec": {"suspend": True}})
-    until(lambda: not space.pods("stuck"), "its pod is gone", RUN_S)
+    eventually(lambda: not space.pods("stuck"), "its pod is gone", RUN_S)

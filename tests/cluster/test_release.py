@@ -7,9 +7,9 @@ import pytest
 
 from primo_operator.crds import KINDS
 from support.apiserver import Wire
-from support.kube import until
 from support.kubectl import kubectl
 from support.real_cluster import RUN_S, Release, Space, study
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -29,7 +29,7 @@ def test_the_self_test_passes(release: Release) -> None:
 def _delete_the_operator(release: Release) -> None:
     (pod,) = release.pods()
     release.space.wire("DELETE", release.space.path("pods", pod))
-    until(lambda: release.leader() not in ("", pod), "another operator works", RUN_S)
+    eventually(lambda: release.leader() not in ("", pod), "another operator works", RUN_S)
 
 
 def _upgrade(release: Release) -> None:
@@ -39,10 +39,10 @@ def _upgrade(release: Release) -> None:
 def _hand_over(release: Release) -> None:
     """From the operator that works to the one that waits, or to the first one's successor."""
     release("upgrade", "--set=replicas=2")
-    until(lambda: bool(release.leader()), "one of two operators works", RUN_S)
+    eventually(lambda: bool(release.leader()), "one of two operators works", RUN_S)
     leader = release.leader()
     release.space.wire("DELETE", release.space.path("pods", leader), {"gracePeriodSeconds": 0})
-    until(lambda: release.leader() not in ("", leader), "another one works", RUN_S)
+    eventually(lambda: release.leader() not in ("", leader), "another one works", RUN_S)
     release("upgrade", "--set=replicas=1")
 
 
@@ -51,7 +51,7 @@ def test_a_study_loses_nothing_and_repeats_nothing_while(
     release: Release, space: Space, sidecar: str, disturb: Callable[[Release], None]
 ) -> None:
     space.start(study("goes-on", sidecar, SCRIPT, budget={"trials": TRIALS}, parallelism=2))
-    until(lambda: len(space.trials("goes-on")) > 2, "a trial has ended", RUN_S)
+    eventually(lambda: len(space.trials("goes-on")) > 2, "a trial has ended", RUN_S)
     disturb(release)
     assert space.ended("goes-on", 2 * RUN_S)["status"]["phase"] == "Completed"
     trials = space.trials("goes-on")
@@ -88,7 +88,7 @@ def test_uninstalled_it_leaves_the_definitions_alone(
     assert "lease.coordination.k8s.io/primo-operator" in left()
     release("uninstall", "--wait")
     try:
-        until(lambda: not left(), "nothing is left", RUN_S)
+        eventually(lambda: not left(), "nothing is left", RUN_S)
         for kind in KINDS:
             path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
             assert not wire.gone(f"{path}/{kind.plural}.primo.dev")

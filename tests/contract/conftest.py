@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from support.apiserver import GIVEN, ApiServer, Wire
-from support.kube import until
+from support.waiting import eventually
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
@@ -57,9 +57,9 @@ def wire(cluster: Cluster) -> Iterator[Wire]:
     definition = yaml.safe_load((Path(__file__).parent / "widgets.yaml").read_text())
     path = f"{DEFINITIONS}/{definition['metadata']['name']}"
     wire("DELETE", path)
-    until(lambda: wire.gone(path), "an earlier definition of widgets is gone")
+    eventually(lambda: wire.gone(path), "an earlier definition of widgets is gone")
     wire.make(DEFINITIONS, definition, fieldValidation="Strict")
-    until(lambda: _established(wire, path), "widgets are established")
+    eventually(lambda: _established(wire, path), "widgets are established")
     yield wire
     wire("DELETE", path)
 

@@ -11,7 +11,7 @@ import pytest
 from kubernetes import client, config, watch
 
 from support.apiserver import GROUP_VERSION, JOBS, PODS, WIDGETS, Wire, job, pod, widget
-from support.kube import until
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -100,11 +100,13 @@ def test_kopf_sees_an_object_come_change_and_go(
     with operator(registry, space):
         wire.make(path, widget("one"))
         # None is what kopf calls the type of what it finds when it starts to look.
-        until(lambda: {(None, 10), ("ADDED", 10)} & set(seen) != set(), "kopf has seen it come")
+        eventually(
+            lambda: {(None, 10), ("ADDED", 10)} & set(seen) != set(), "kopf has seen it come"
+        )
         wire.change(f"{path}/one", {"spec": {"size": 20}})
-        until(lambda: ("MODIFIED", 20) in seen, "kopf has seen it change")
+        eventually(lambda: ("MODIFIED", 20) in seen, "kopf has seen it change")
         wire("DELETE", f"{path}/one")
-        until(lambda: ("DELETED", 20) in seen, "kopf has seen it go")
+        eventually(lambda: ("DELETED", 20) in seen, "kopf has seen it go")
 
 
 def test_kopf_handles_each_change_once_and_lets_go(
@@ -131,9 +133,9 @@ def test_kopf_handles_each_change_once_and_lets_go(
     with operator(registry, space):
         wire.make(WIDGETS.format(space), widget("one"))
         status = {"phase": "Made"}
-        until(lambda: wire.found(path).get("status") == status, "kopf has written the status")
+        eventually(lambda: wire.found(path).get("status") == status, "kopf has written the status")
         wire.change(path, {"spec": {"size": 20}})
-        until(lambda: "update" in calls, "kopf has handled the change")
+        eventually(lambda: "update" in calls, "kopf has handled the change")
         wire("DELETE", path)
-        until(lambda: wire.gone(path), "kopf has let go of it")
+        eventually(lambda: wire.gone(path), "kopf has let go of it")
     assert calls == ["create", "update", "delete"]

@@ -12,7 +12,8 @@ import pytest
 
 from primo_operator.crds import KINDS, STUDY, TRIAL, Kind, definition
 from support.examples import CRDS, INVALID, VALID, Example, example
-from support.kube import Kube, until
+from support.kube import Kube
+from support.waiting import eventually
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NAMESPACE = "default"
@@ -48,7 +49,7 @@ def _install(kube: Kube, kind: Kind) -> None:
     if code == 409:  # another test module was here before
         code, body = kube("PATCH", path, {"spec": wanted["spec"]}, kind="merge-patch+json")
     assert code in (200, 201), body
-    until(lambda: _established(kube("GET", path)[1]), f"{kind.plural} is established")
+    eventually(lambda: _established(kube("GET", path)[1]), f"{kind.plural} is established")
 
 
 def _established(crd: Manifest) -> bool:
@@ -60,7 +61,7 @@ def create(kube: Kube, manifest: Manifest) -> Manifest:
     """Make it anew."""
     path = f"{STUDIES}/{manifest['metadata']['name']}"
     kube("DELETE", path)
-    until(lambda: kube("GET", path)[0] == 404, f"{path} is gone")
+    eventually(lambda: kube("GET", path)[0] == 404, f"{path} is gone")
     code, body = kube("POST", STUDIES, manifest, **STRICT)
     assert code == 201, body["message"]
     return body
@@ -236,7 +237,7 @@ def trials(kube: Kube) -> Iterator[list[str]]:
     yield paths
     for path in paths:
         kube("DELETE", path)
-        until(lambda path=path: kube("GET", path)[0] == 404, f"{path} is gone")
+        eventually(lambda path=path: kube("GET", path)[0] == 404, f"{path} is gone")
 
 
 def test_a_trial_keeps_the_types_of_its_parameters(kube: Kube, trials: list[str]) -> None:

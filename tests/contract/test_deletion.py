@@ -17,7 +17,7 @@ from support.apiserver import (
     pod,
     widget,
 )
-from support.kube import until
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -95,7 +95,7 @@ def test_in_the_background_dependents_follow(wire: Wire, space: str) -> None:
     owner, dependent = owner_and_dependent(wire, space)
     wire("DELETE", owner, {"propagationPolicy": "Background"})
     assert wire.gone(owner)
-    until(lambda: wire.gone(dependent), "the dependent has followed")
+    eventually(lambda: wire.gone(dependent), "the dependent has followed")
 
 
 def test_in_the_foreground_the_owner_waits_for_who_blocks_it(wire: Wire, space: str) -> None:
@@ -103,18 +103,18 @@ def test_in_the_foreground_the_owner_waits_for_who_blocks_it(wire: Wire, space: 
     wire.change(dependent, {"metadata": {"finalizers": [FINALIZER]}})
     _, marked = wire("DELETE", owner, {"propagationPolicy": "Foreground"})
     assert marked["metadata"]["finalizers"] == ["foregroundDeletion"]
-    until(
+    eventually(
         lambda: "deletionTimestamp" in wire.found(dependent)["metadata"], "the dependent is deleted"
     )
     assert not wire.gone(owner)
     wire.change(dependent, {"metadata": {"finalizers": None}})
-    until(lambda: wire.gone(owner), "the owner has gone after its dependent")
+    eventually(lambda: wire.gone(owner), "the owner has gone after its dependent")
 
 
 def test_orphans_stay_and_forget_their_owner(wire: Wire, space: str) -> None:
     owner, dependent = owner_and_dependent(wire, space)
     wire("DELETE", owner, {"propagationPolicy": "Orphan"})
-    until(lambda: wire.gone(owner), "the owner is gone")
+    eventually(lambda: wire.gone(owner), "the owner is gone")
     assert "ownerReferences" not in wire.found(dependent)["metadata"]
 
 
@@ -122,7 +122,7 @@ def test_the_dependent_of_an_owner_that_never_was_goes(wire: Wire, space: str) -
     nobody: Obj = {**widget("nobody"), "metadata": {"name": "nobody", "uid": "no-such-uid"}}
     path = CONFIG_MAPS.format(space)
     wire.make(path, config_map("lost", ownerReferences=owned_by(nobody)))
-    until(lambda: wire.gone(f"{path}/lost"), "the dependent of nobody is gone")
+    eventually(lambda: wire.gone(f"{path}/lost"), "the dependent of nobody is gone")
 
 
 def test_a_dependent_made_after_its_owner_has_gone_goes(wire: Wire, space: str) -> None:
@@ -130,7 +130,7 @@ def test_a_dependent_made_after_its_owner_has_gone_goes(wire: Wire, space: str) 
     wire("DELETE", f"{WIDGETS.format(space)}/owner")
     path = CONFIG_MAPS.format(space)
     wire.make(path, config_map("late", ownerReferences=owned_by(owner)))
-    until(lambda: wire.gone(f"{path}/late"), "the late dependent is gone")
+    eventually(lambda: wire.gone(f"{path}/late"), "the late dependent is gone")
 
 
 def test_who_has_another_owner_stays_with_it(wire: Wire, space: str) -> None:
@@ -140,7 +140,7 @@ def test_who_has_another_owner_stays_with_it(wire: Wire, space: str) -> None:
     shared = f"{CONFIG_MAPS.format(space)}/shared"
     wire.make(CONFIG_MAPS.format(space), config_map("shared", ownerReferences=references))
     wire("DELETE", f"{path}/one")
-    until(
+    eventually(
         lambda: len(wire.found(shared)["metadata"]["ownerReferences"]) == 1,
         "the owner that has gone is forgotten",
     )
@@ -152,7 +152,7 @@ def test_a_job_without_a_policy_leaves_its_pods(wire: Wire, space: str) -> None:
     dependent = {**pod("its"), "metadata": {"name": "its", "ownerReferences": owned_by(owner)}}
     wire.make(PODS.format(space), dependent)
     wire("DELETE", f"{JOBS.format(space)}/one")
-    until(lambda: wire.gone(f"{JOBS.format(space)}/one"), "the Job is gone")
+    eventually(lambda: wire.gone(f"{JOBS.format(space)}/one"), "the Job is gone")
     assert "ownerReferences" not in wire.found(f"{PODS.format(space)}/its")["metadata"]
 
 
@@ -186,10 +186,10 @@ def test_a_namespace_takes_everything_in_it_along(wire: Wire, space: str) -> Non
     assert marked["status"]["phase"] == "Terminating"
     code, refusal = wire("POST", WIDGETS.format(space), widget("new"))
     assert (code, refusal["reason"]) == (403, "Forbidden")
-    until(lambda: "deletionTimestamp" in wire.found(held)["metadata"], "the widget is deleted")
+    eventually(lambda: "deletionTimestamp" in wire.found(held)["metadata"], "the widget is deleted")
     assert not wire.gone(path)
     wire.change(held, {"metadata": {"finalizers": None}})
-    until(lambda: wire.gone(path), "the namespace is gone")
+    eventually(lambda: wire.gone(path), "the namespace is gone")
 
 
 def test_the_default_namespace_stays(wire: Wire) -> None:
@@ -202,18 +202,18 @@ def test_a_definition_takes_its_objects_along_and_is_no_longer_served(
     definition = yaml.safe_load(GADGETS)
     wire.make(DEFINITIONS, definition)
     gadgets = f"/apis/gadgets.example.com/v1/namespaces/{space}/gadgets"
-    until(lambda: wire("GET", gadgets)[0] == 200, "gadgets are served")
+    eventually(lambda: wire("GET", gadgets)[0] == 200, "gadgets are served")
     gadget = {"apiVersion": "gadgets.example.com/v1", "kind": "Gadget", "metadata": {"name": "one"}}
     wire.make(gadgets, {**gadget, "metadata": {"name": "one", "finalizers": [FINALIZER]}})
     path = f"{DEFINITIONS}/gadgets.gadgets.example.com"
     wire("DELETE", path)
-    until(
+    eventually(
         lambda: "deletionTimestamp" in wire.found(f"{gadgets}/one")["metadata"],
         "the gadget is deleted",
     )
     wire.change(f"{gadgets}/one", {"metadata": {"finalizers": None}})
-    until(lambda: wire.gone(path), "the definition is gone")
-    until(lambda: wire.gone(gadgets), "gadgets are no longer served")
+    eventually(lambda: wire.gone(path), "the definition is gone")
+    eventually(lambda: wire.gone(gadgets), "gadgets are no longer served")
 
 
 GADGETS = """

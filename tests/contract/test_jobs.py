@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 
 from primo_local.cluster import LocalCluster
-from support.kube import until
 from support.local_cluster import (
     FOR_EVER,
     Namespace,
@@ -18,6 +17,7 @@ from support.local_cluster import (
     shell,
     sidecar,
 )
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -53,7 +53,7 @@ def test_a_job_is_complete_when_its_pod_is(ns: Namespace) -> None:
     labels = pod["metadata"]["labels"]
     for key in ("batch.kubernetes.io/controller-uid", "controller-uid"):
         assert labels[key] == job["metadata"]["uid"]
-    until(lambda: {"SuccessfulCreate", "Completed"} <= set(ns.reasons("j")), "its events")
+    eventually(lambda: {"SuccessfulCreate", "Completed"} <= set(ns.reasons("j")), "its events")
 
 
 def test_a_job_that_may_not_repeat_fails_with_its_pod(ns: Namespace) -> None:

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from support.apiserver import PODS, WIDGETS, Obj, Wire, config_map, job, pod, widget
-from support.kube import until
 from support.kubectl import binary, kubectl
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -120,9 +120,9 @@ def test_a_watching_get_prints_each_change(
 ) -> None:
     run("apply", "-f", widget("one"))
     output = watched(tmp_path / "out", "get", "widgets", "-o", "wide", "-w")
-    until(lambda: "one" in output.read_text(), "the watch has begun")
+    eventually(lambda: "one" in output.read_text(), "the watch has begun")
     run("patch", "widget", "one", "--type=merge", "-p", '{"spec":{"size":42}}')
-    until(lambda: "42" in output.read_text(), "the change is printed")
+    eventually(lambda: "42" in output.read_text(), "the change is printed")
     assert output.read_text().count("NAME") == 1
 
 
@@ -192,7 +192,7 @@ def test_wait_sees_a_condition_come(
     output = watched(tmp_path / "out", *wait)
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     wire.change(f"{WIDGETS.format(space)}/one/status", ready)
-    until(lambda: "condition met" in output.read_text(), "kubectl wait has seen it")
+    eventually(lambda: "condition met" in output.read_text(), "kubectl wait has seen it")
 
 
 def test_wait_sees_a_field_come(run: Kubectl, wire: Wire, space: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from primo_local.cluster import LocalCluster
-from support.kube import until
 from support.local_cluster import (
     FOR_EVER,
     Namespace,
@@ -23,6 +22,7 @@ from support.local_cluster import (
     shell,
     sidecar,
 )
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -362,7 +362,7 @@ def test_nothing_of_a_deleted_pod_goes_on_running(ns: Namespace) -> None:
     variables = [{"name": "MARK", "value": mark.removeprefix("MARK=")}]
     ns.run_pod("p", shell(daemons, env=variables), initContainers=[sidecar(env=variables)])
     ns.wait_said("p", "up")
-    until(lambda: len(processes(mark)) >= 4, "the daemons run")
+    eventually(lambda: len(processes(mark)) >= 4, "the daemons run")
     ns.delete("pods", "p")
     ns.wait_gone("pods", "p")
     assert processes(mark) == set()
@@ -392,9 +392,9 @@ def test_a_followed_log_ends_with_its_container(ns: Namespace) -> None:
 def test_the_story_of_a_pod_is_told_in_events(ns: Namespace) -> None:
     ns.run_pod("p", shell(FOR_EVER))
     ns.wait_phase("p", "Running")
-    until(lambda: {"Scheduled", "Started"} <= set(ns.reasons("p")), "events")
+    eventually(lambda: {"Scheduled", "Started"} <= set(ns.reasons("p")), "events")
     ns.delete("pods", "p")
-    until(lambda: "Killing" in ns.reasons("p"), "the event of the end")
+    eventually(lambda: "Killing" in ns.reasons("p"), "the event of the end")
 
 
 def test_containers_run_in_the_working_directory_of_the_cluster(

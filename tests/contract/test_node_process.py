@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from primo_local.cluster import ClusterStartError, LocalCluster
-from support.kube import until
 from support.local_cluster import (
     FOR_EVER,
     Namespace,
@@ -22,6 +21,7 @@ from support.local_cluster import (
     shell,
     sidecar,
 )
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, needs_proc]
 
@@ -43,7 +43,7 @@ def run_marked(cluster: LocalCluster) -> tuple[Namespace, str]:
     ns.run_pod("p", shell(SCRIPT, **mark), initContainers=[sidecar(**mark)])
     ns.wait_said("p", "up")
     ns.wait_condition("pods", "p", "Ready")  # and the API knows that it runs
-    until(lambda: len(processes(f"MARK={value}")) >= 4, "the pod's processes")
+    eventually(lambda: len(processes(f"MARK={value}")) >= 4, "the pod's processes")
     return ns, f"MARK={value}"
 
 
@@ -58,15 +58,15 @@ def test_stopping_a_cluster_ends_all_of_it(running: LocalCluster) -> None:
 def test_a_killed_node_takes_its_containers_along(running: LocalCluster) -> None:
     _, mark = run_marked(running)
     kill_program(running, "primo_local.node")
-    until(lambda: not processes(mark), "all its processes have ended")
+    eventually(lambda: not processes(mark), "all its processes have ended")
     with pytest.raises(ClusterStartError, match="the cluster's node has ended"):
-        until(lambda: bool(running.check()), "the end is noticed")
+        eventually(lambda: bool(running.check()), "the end is noticed")
 
 
 def test_a_node_that_starts_anew_gives_up_the_pods_it_had(running: LocalCluster) -> None:
     ns, mark = run_marked(running)
     kill_program(running, "primo_local.node")
-    until(lambda: not processes(mark), "all its processes have ended")
+    eventually(lambda: not processes(mark), "all its processes have ended")
     words = [sys.executable, "-m", "primo_local.node", "--state-dir", str(running.state_dir)]
     with subprocess.Popen(words) as node:
         try:
@@ -86,8 +86,8 @@ def test_a_killed_supervisor_takes_everything_along(tmp_path: Path) -> None:
         assert supervisor.stdout.readline() == f"export KUBECONFIG={state / 'kubeconfig'}\n"
         _, mark = run_marked(LocalCluster(state, []))
         supervisor.kill()
-    until(lambda: not processes(mark), "all containers have ended")
-    until(lambda: not processes(str(state), "cmdline"), "the cluster's programs have ended")
+    eventually(lambda: not processes(mark), "all containers have ended")
+    eventually(lambda: not processes(str(state), "cmdline"), "the cluster's programs have ended")
 
 
 def test_a_cluster_in_the_foreground_ends_when_told_to(tmp_path: Path) -> None:

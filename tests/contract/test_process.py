@@ -22,7 +22,7 @@ from support.apiserver import (
     owned_by,
     widget,
 )
-from support.kube import until
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -140,9 +140,9 @@ def test_what_a_killed_server_was_about_to_do_it_does_after_its_restart(
     keeper.kill()
     keeper.start()
     wire = Wire(keeper.kubeconfig)
-    until(lambda: wire.gone(path), "the follower is gone")
+    eventually(lambda: wire.gone(path), "the follower is gone")
     wire.change(f"{maps}/owner", {"metadata": {"finalizers": None}})
-    until(lambda: wire.gone("/api/v1/namespaces/ending"), "the namespace is gone")
+    eventually(lambda: wire.gone("/api/v1/namespaces/ending"), "the namespace is gone")
 
 
 def test_no_write_is_lost_or_half_done_wherever_the_kill_falls(keeper: ApiServer) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import eventually, study
+from support.cluster import study
 from support.kubectl import kubectl
 from support.primo import primo, processes
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 TRIALS = Path(__file__).parents[1] / "integration"

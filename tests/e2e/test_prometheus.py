@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from support.cluster import eventually, study
+from support.cluster import study
 from support.primo import primo, processes
 from support.prometheus import asked, needs_prometheus
 from support.rules import alerts
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, needs_prometheus]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from primo_report.wire import parse_summary
-from support.kube import until
+from support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "images").glob("*/Dockerfile"))
@@ -173,7 +173,7 @@ def test_the_sidecar_is_small_and_carries_a_report_out_restricted(
         *(f"--env={name}={value}" for name, value in settings.items()), image,
     )  # fmt: skip
     try:
-        until(lambda: "loss" in message.read_text(), "the report is in the message")
+        eventually(lambda: "loss" in message.read_text(), "the report is in the message")
         assert parse_summary(message.read_text()).step == 1
         began = time.monotonic()
         _run("podman", "stop", "--time", "20", container)

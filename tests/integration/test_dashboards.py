@@ -12,9 +12,10 @@ import pytest
 from primo_cli.kube import Kube
 from primo_cli.prometheus import Targets
 from primo_local.cluster import LocalCluster
-from support.cluster import Operator, eventually, study
+from support.cluster import Operator, study
 from support.dashboards import answer, targets
 from support.prometheus import Exporter, Prometheus, free_port, needs_prometheus
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, needs_prometheus]
 

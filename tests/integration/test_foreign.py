@@ -7,9 +7,10 @@ import pytest
 from primo_cli.kube import Kube
 from primo_local.cluster import LocalCluster
 from primo_operator import names
-from support.cluster import Operator, eventually, study
+from support.cluster import Operator, study
 from support.kube import Kube as Wire
 from support.kubectl import kubectl
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 JOBS = "/apis/batch/v1/namespaces/default/jobs"

@@ -21,9 +21,10 @@ from primo_cli.kube import Kube
 from primo_local.cluster import LocalCluster
 from support import helm
 from support.chart import Helm, Object, of_kind, operators_roles, roles_of
-from support.cluster import eventually, stop_process
+from support.cluster import stop_process
 from support.kubectl import kubectl
 from support.rights import Authorizer, Right, rights
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 # What only happens where something is amiss, or where users make trials or limit what is kept.

@@ -10,8 +10,9 @@ from kubernetes import client, config
 
 from primo_cli.kube import Kube
 from primo_local.cluster import LocalCluster
-from support.cluster import Operator, eventually, study
+from support.cluster import Operator, study
 from support.kubectl import kubectl
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 # Long enough for a leader that is starved of CPU to stay one.

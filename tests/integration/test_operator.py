@@ -10,8 +10,9 @@ import pytest
 
 from primo_cli.kube import Kube, KubeError
 from primo_local.cluster import LocalCluster
-from support.cluster import Operator, eventually, study
+from support.cluster import Operator, study
 from support.kubectl import kubectl
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 FIDELITY = {"name": "epochs", "min": 1, "max": 3, "eta": 3}

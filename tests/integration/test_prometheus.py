@@ -20,7 +20,7 @@ from primo_operator.mirror import Key
 from primo_operator.prometheus import PrometheusMetrics
 from primo_operator.settings import Settings
 from primo_study.queries import Gap, Question, Reading, fill
-from support.cluster import Operator, eventually, study
+from support.cluster import Operator, study
 from support.kubectl import kubectl
 from support.prometheus import (
     PROMTOOL,
@@ -30,6 +30,7 @@ from support.prometheus import (
     needs_prometheus,
     scraping,
 )
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, needs_prometheus]
 

@@ -20,14 +20,8 @@ from primo_operator.pods import outcome
 from primo_report.wire import parse_summary
 from primo_study.study import Outcome, Reason
 from support.builders import condition, pod, run, spec
-from support.reports import (
-    DEADLINE_S,
-    REPOSITORY,
-    RunningSidecar,
-    eventually,
-    line,
-    running_sidecar,
-)
+from support.reports import DEADLINE_S, REPOSITORY, RunningSidecar, line, running_sidecar
+from support.waiting import eventually
 
 METRICS = '["val_error"]'
 OBJECTIVES = [

@@ -13,7 +13,8 @@ import pytest
 
 from primo_report.wire import BadSummaryError, Reduced, parse_summary
 from support.events import append, scalar
-from support.reports import DEADLINE_S, RunningSidecar, eventually, line, running_sidecar
+from support.reports import DEADLINE_S, RunningSidecar, line, running_sidecar
+from support.waiting import eventually
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from primo_cli.kube import Kube
 from primo_local.cluster import LocalCluster
-from support.cluster import eventually, install, study
+from support.cluster import install, study
 from support.kills import (
     LIMIT_S,
     Diary,
@@ -26,6 +26,7 @@ from support.kills import (
     no_process_left,
 )
 from support.local_cluster import needs_proc
+from support.waiting import eventually
 
 KILLS = int(os.environ.get("PRIMO_KILLS", "6"))
 SEED = int(os.environ.get("PRIMO_KILLS_SEED", "0"))

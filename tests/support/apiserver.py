@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import urllib3
 
-from support.kube import Kube, until
+from support.kube import Kube
+from support.waiting import eventually
 
 Obj = dict[str, Any]
 
@@ -44,7 +45,7 @@ class ApiServer:
         before = self._written()
         command = [sys.executable, "-m", "primo_local.apiserver", "--state-dir"]
         self._process = subprocess.Popen([*command, str(self.state_dir), *self._keep])
-        until(lambda: self._written() != before or self._ended(), "the API server serves", 60)
+        eventually(lambda: self._written() != before or self._ended(), "the API server serves", 60)
         assert not self._ended(), "the API server has ended"
 
     def stop(self) -> int:

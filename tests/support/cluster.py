@@ -3,25 +3,12 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from primo_cli.kube import Kube
 from primo_cli.session import operator_command, operator_environment
 from primo_operator import crds
-
-TIME_S = 120.0
-
-
-def eventually(condition: Callable[[], Any], what: str, limit_s: float = TIME_S) -> Any:
-    """Wait for a condition to hold; its value."""
-    deadline = time.monotonic() + limit_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what}"
-        time.sleep(0.1)
-    return value
 
 
 def install(kubeconfig: Path) -> Kube:

@@ -15,8 +15,9 @@ from typing import Any
 
 from primo_cli.kube import Kube
 from primo_local.cluster import LocalCluster
-from support.cluster import Operator, eventually, install, study
+from support.cluster import Operator, install, study
 from support.kubectl import kubectl
+from support.waiting import eventually
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "objects"
 TRIALS = Path(__file__).parents[1] / "integration"

@@ -16,9 +16,10 @@ import numpy as np
 
 from primo_cli.kube import Kube
 from primo_local.cluster import ClusterStartError, LocalCluster
-from support.cluster import Operator, eventually
+from support.cluster import Operator
 from support.kubectl import kubectl
 from support.local_cluster import processes
+from support.waiting import eventually
 
 LEASE = "kills"
 # Long enough for a leader that is starved of CPU, short enough to be waited for.

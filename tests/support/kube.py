@@ -1,8 +1,6 @@
 """Plain HTTP to the API server of a kubeconfig: a test sees what went over the wire."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -41,11 +39,3 @@ class Kube:
         if "json" not in reply.headers.get("Content-Type", ""):
             return reply.status, {"message": reply.data.decode()}  # of a path that nobody serves
         return reply.status, json.loads(reply.data or b"{}")
-
-
-def until(holds: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
-    """Ask again until it holds; fail with `what` when it has not in time."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.05)

@@ -13,7 +13,8 @@ import pytest
 from kubernetes import client, config, watch
 
 from primo_local.cluster import LocalCluster
-from support.kube import Kube, until
+from support.kube import Kube
+from support.waiting import eventually
 
 Obj = dict[str, Any]
 
@@ -86,7 +87,7 @@ class Namespace:
 
     def pod_of(self, job: str) -> Obj:
         """The Job's only pod, once there is one."""
-        until(lambda: bool(self._pods_of(job)), f"a pod of Job {job}")
+        eventually(lambda: bool(self._pods_of(job)), f"a pod of Job {job}")
         pods = self._pods_of(job)
         assert len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
         return pods[0]
@@ -105,7 +106,7 @@ class Namespace:
         assert status in (200, 202), answer
 
     def wait_gone(self, plural: str, name: str) -> None:
-        until(lambda: not self.get(plural, name), f"{plural} {name} is gone")
+        eventually(lambda: not self.get(plural, name), f"{plural} {name} is gone")
 
     def wait(self, plural: str, name: str, holds: Callable[[Obj], bool], what: str) -> Obj:
         """The object, as soon as something holds for it."""
@@ -117,7 +118,7 @@ class Namespace:
             return bool(seen) and holds(seen)
 
         try:
-            until(look, what)
+            eventually(look, what)
         except AssertionError as error:
             raise AssertionError(f"{plural} {name}: {error}; {seen.get('status')}") from error
         return seen
@@ -134,7 +135,7 @@ class Namespace:
 
     def wait_said(self, pod: str, text: str, container: str = "main") -> None:
         """Until the container's log holds a text."""
-        until(lambda: text in self.log(pod, container), f"{text!r} in the log of {pod}")
+        eventually(lambda: text in self.log(pod, container), f"{text!r} in the log of {pod}")
 
     def log(self, pod: str, container: str = "main", **query: Any) -> str:
         """Empty if there is none yet."""
@@ -197,7 +198,7 @@ def namespace_in(cluster: LocalCluster) -> Iterator[Namespace]:
         ns.kube("DELETE", ns.path("pods", pod["metadata"]["name"]), {"gracePeriodSeconds": 1})
     ns.kube("DELETE", f"/api/v1/namespaces/{name}")
     gone = f"the namespace {name} is gone"
-    until(lambda: ns.kube("GET", f"/api/v1/namespaces/{name}")[0] == 404, gone)
+    eventually(lambda: ns.kube("GET", f"/api/v1/namespaces/{name}")[0] == 404, gone)
 
 
 def processes(mark: str, where: str = "environ") -> set[int]:

@@ -17,9 +17,9 @@ from primo_cli.run import read
 from primo_cli.session import local_session
 from support import drawing
 from support.chart import ROOT
-from support.cluster import eventually
 from support.dashboards import answer, targets
 from support.prometheus import asked
+from support.waiting import eventually
 
 EXAMPLE = ROOT / "images" / "example-trial"
 IMAGES = ROOT / "docs" / "images"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import eventually
+from support.waiting import eventually
 
 TOOLS = Path(__file__).parents[2] / ".tools"
 BINARY = shutil.which("prometheus") or shutil.which("prometheus", path=TOOLS / "usr" / "bin")

@@ -11,7 +11,7 @@ from typing import Any
 from primo_operator import selftest
 from support.apiserver import Wire
 from support.chart import CHART, RELEASE, Helm
-from support.kube import until
+from support.waiting import eventually
 
 Obj = dict[str, Any]
 
@@ -62,7 +62,9 @@ class Space:
 
     def reporting(self, study: str) -> str:
         """Wait until its only pod has said `reported`; the pod's name."""
-        until(lambda: any(self._said(pod) for pod in self.pods(study)), "it has reported", RUN_S)
+        eventually(
+            lambda: any(self._said(pod) for pod in self.pods(study)), "it has reported", RUN_S
+        )
         return next(pod["metadata"]["name"] for pod in self.pods(study) if self._said(pod))
 
     def _said(self, pod: Obj) -> bool:
@@ -76,7 +78,7 @@ class Space:
             phase = self.study(study).get("status", {}).get("phase")
             return phase in ("Completed", "Failed")
 
-        until(over, f"{study} has ended", timeout_s)
+        eventually(over, f"{study} has ended", timeout_s)
         return self.study(study)
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from primo_report.aggregate import Aggregate
 from primo_report.wire import Summary, parse_summary
+from support.waiting import eventually
 
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE_S = 30.0  # far above what anything here takes, so that no machine is too slow
@@ -30,13 +30,6 @@ def folded(lines: Iterable[bytes], always: Iterable[str] = ()) -> Summary:
     for each in lines:
         aggregate.take(each)
     return aggregate.summary()
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never came true: {what}"
-        time.sleep(0.01)
 
 
 @dataclass
@@ -99,17 +92,12 @@ class RunningSidecar:
 
     def says(self, condition: Callable[[Summary], bool], what: str) -> Summary:
         """Wait for a message that the condition holds for."""
-        found: list[Summary] = []
 
-        def holds() -> bool:
+        def found() -> Summary | None:
             summary = self.message()
-            if summary is None or not condition(summary):
-                return False
-            found.append(summary)
-            return True
+            return summary if summary and condition(summary) else None
 
-        eventually(holds, what)
-        return found[0]
+        return eventually(found, what)
 
     def port(self) -> int:
         """Where it serves metrics, as it logged."""

@@ -10,7 +10,7 @@ from primo_cli import run
 from primo_cli.kube import UnavailableError
 from primo_cli.session import Session, SessionError
 from primo_local.cluster import ClusterStartError, Program
-from support.cluster import eventually
+from support.waiting import eventually
 
 STUDY = {"metadata": {"name": "digits"}}
 

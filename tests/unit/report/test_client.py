@@ -16,7 +16,8 @@ import primo_report
 from primo_report import client
 from primo_report.environment import RANKS, BadEnvironmentError
 from primo_report.wire import BadReportError, parse_report, parse_summary
-from support.reports import DEADLINE_S, REPOSITORY, eventually, folded
+from support.reports import DEADLINE_S, REPOSITORY, folded
+from support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
