@@ -5,15 +5,13 @@ python -m primo_operator.reference --write FILE  writes it
 python -m primo_operator.reference --check FILE  exits with 1 and a diff if it is not up to date
 """
 
-import argparse
-import difflib
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from primo_operator import names
+from primo_operator import generated, names
 from primo_operator.crds import KINDS, Kind, definition
 
 Schema = dict[str, Any]
@@ -173,35 +171,12 @@ def _between(low: float | None, high: float | None) -> str:
     return f"at least {low}" if high is None else f"{low} to {high}"
 
 
-# --- the file
-
-
-def differences(path: Path) -> list[str]:
-    """Lines of a diff from a file to what it should be; empty if up to date."""
-    found = path.read_text(encoding="utf-8") if path.exists() else ""
-    return list(
-        difflib.unified_diff(
-            found.splitlines(), render().splitlines(), str(path), "generated", lineterm=""
-        )
-    )
+def files(path: Path) -> dict[Path, str]:
+    return {path: render()}
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m primo_operator.reference", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    action = parser.add_mutually_exclusive_group()
-    action.add_argument("--write", type=Path, metavar="FILE", help="write the page")
-    action.add_argument("--check", type=Path, metavar="FILE", help="compare with the page")
-    options = parser.parse_args(None if arguments is None else list(arguments))
-    if options.write:
-        options.write.write_text(render(), encoding="utf-8")
-        return 0
-    if options.check:
-        lines = differences(options.check)
-        sys.stdout.writelines(f"{line}\n" for line in lines)
-        return 1 if lines else 0
-    sys.stdout.write(render())
-    return 0
+    return generated.run("primo_operator.reference", __doc__, files, arguments)
 
 
 if __name__ == "__main__":
