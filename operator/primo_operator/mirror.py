@@ -96,7 +96,8 @@ class Mirror:
         return sorted(key for key, family in self._families.items() if family.study)
 
     def family(self, key: Key) -> Family:
-        return self._families.setdefault(key, Family())
+        """What is known; of a study that nothing is known of an empty one, which is not kept."""
+        return self._families.get(key) or Family()
 
     def forget(self, key: Key) -> None:
         self._families.pop(key, None)
@@ -110,7 +111,7 @@ class Mirror:
         key = _key(kind, obj)
         if key is None:
             return None
-        family = self.family(key)
+        family = self._families.setdefault(key, Family())
         match kind:
             case Kind.STUDY:
                 _absorb_study(family, obj, deleted)

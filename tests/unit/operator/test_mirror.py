@@ -26,6 +26,15 @@ def phases(mirror: Mirror) -> list[Any]:
     return [pod["status"].get("phase") for pod in mirror.family(KEY).pods]
 
 
+def test_asking_for_a_study_does_not_make_it_known() -> None:
+    mirror = Mirror()
+    assert mirror.family(KEY).study is None
+    mirror.replace(KEY, Kind.JOB, Listing([], 5))
+    assert mirror.keys() == []
+    mirror.absorb(Kind.JOB, obj(1))
+    assert mirror.keys() == [KEY]
+
+
 def test_an_older_event_changes_nothing() -> None:
     mirror = Mirror()
     mirror.absorb(Kind.POD, obj(2, phase="new"))
