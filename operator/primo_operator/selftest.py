@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
@@ -17,9 +17,14 @@ from urllib3.exceptions import HTTPError
 from primo_operator import names
 
 POLL_S = 1.0
+CALL_S = 10.0
+# An API server that restarts, or a connection that breaks, says nothing about the operator.
+AWAY_S = 60.0
+NOT_FOUND, CONFLICT, BUSY, SERVER_ERROR = 404, 409, 429, 500
 TRIAL = "from primo_report import params, report; report(step=1, distance=abs(params()['x'] - 0.3))"
 
 Object = dict[str, Any]
+T = TypeVar("T")
 
 
 class SelfTestError(Exception):
@@ -73,13 +78,14 @@ def run(
 
     Raises:
         SelfTestError: it failed, or was not completed in time.
+        ApiException: the API server refuses a call.
     """
     name = manifest["metadata"]["name"]
     deadline = time.monotonic() + timeout_s
     _delete(api, namespace, name)
     while _get(api, namespace, name) is not None:
         _wait(deadline, f"an earlier PriMOStudy {name} is not gone")
-    api.create_namespaced_custom_object(*_kind(namespace), manifest)
+    _create(api, namespace, manifest)
     said = ""
     while True:
         found = _get(api, namespace, name)
@@ -105,21 +111,63 @@ def _kind(namespace: str) -> tuple[str, str, str, str]:
 
 
 def _get(api: client.CustomObjectsApi, namespace: str, name: str) -> Object | None:
+    def get() -> Object:
+        found: Object = api.get_namespaced_custom_object(
+            *_kind(namespace), name, _request_timeout=CALL_S
+        )
+        return found
+
     try:
-        found: Object = api.get_namespaced_custom_object(*_kind(namespace), name)
+        return _insist(get)
     except client.ApiException as error:
-        if error.status == 404:
+        if error.status == NOT_FOUND:
             return None
         raise
-    return found
+
+
+def _create(api: client.CustomObjectsApi, namespace: str, manifest: Object) -> None:
+    tries = 0
+
+    def create() -> None:
+        nonlocal tries
+        tries += 1
+        api.create_namespaced_custom_object(*_kind(namespace), manifest, _request_timeout=CALL_S)
+
+    try:
+        _insist(create)
+    except client.ApiException as error:
+        # A try whose answer was lost has made it.
+        if error.status != CONFLICT or tries == 1:
+            raise
 
 
 def _delete(api: client.CustomObjectsApi, namespace: str, name: str) -> None:
+    def delete() -> None:
+        api.delete_namespaced_custom_object(*_kind(namespace), name, _request_timeout=CALL_S)
+
     try:
-        api.delete_namespaced_custom_object(*_kind(namespace), name)
+        _insist(delete)
     except client.ApiException as error:
-        if error.status != 404:
+        if error.status != NOT_FOUND:
             raise
+
+
+def _insist(call: Callable[[], T]) -> T:
+    """Its result; while the API server is away or busy it is called again.
+
+    Raises:
+        SelfTestError: that lasts for too long.
+        ApiException: the call is refused.
+    """
+    deadline = time.monotonic() + AWAY_S
+    while True:
+        try:
+            return call()
+        except (client.ApiException, HTTPError) as error:
+            status = error.status if isinstance(error, client.ApiException) else None
+            if status is not None and 0 < status < SERVER_ERROR and status != BUSY:
+                raise
+            _wait(deadline, f"no answer from the API server for {AWAY_S:g} s: {error}")
 
 
 def _wait(deadline: float, otherwise: str) -> None:
@@ -154,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         run(api, given.namespace, study(given.name, given.image), given.timeout, say)
-    except (SelfTestError, client.ApiException, HTTPError) as error:
+    except (SelfTestError, client.ApiException) as error:
         say(f"self-test failed: {error}")
         return 1
     say("self-test passed: the operator ran two trials to their end")
