@@ -3,14 +3,25 @@
 import argparse
 import asyncio
 import inspect
+import logging
+import signal
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
 import kopf
 
 from primo_operator import logs
+from primo_operator.cluster import ClusterError
+from primo_operator.definitions import wait_until_served
 from primo_operator.handlers import registry
-from primo_operator.leadership import candidacy
+from primo_operator.kubernetes_cluster import KubernetesCluster, connect
+from primo_operator.leadership import Candidacy, candidacy
 from primo_operator.settings import BadSettingError, Settings
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 5.0
 
 
 def main() -> None:
@@ -38,7 +49,7 @@ def main() -> None:
     logs.configure(verbose=given.verbose)
     try:
         sys.exit(asyncio.run(_serve(given)))
-    except BadSettingError as error:
+    except (BadSettingError, ClusterError) as error:
         sys.stderr.write(f"primo_operator: {error}\n")
         sys.exit(1)
 
@@ -50,19 +61,63 @@ def _settings() -> str:
 async def _serve(given: argparse.Namespace) -> int:
     """Work until told to stop; 1 if another operator has to be let work instead."""
     settings, namespaces = Settings.from_environment(), given.namespace or ()
+    standing, pause_s = candidacy(settings, namespaces), 0.0
+    while await _unless_stopped(_ready(given, settings, pause_s)):
+        code = await _work(given, settings, standing)
+        if code is not None:
+            return code
+        pause_s = AGAIN_S
+    return 0
+
+
+async def _unless_stopped(waiting: Coroutine[Any, Any, None]) -> bool:
+    """Wait; False if told to stop meanwhile. Else it is kopf that is told, which leaves its ear."""
+    task, loop = asyncio.ensure_future(waiting), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    await asyncio.wait([task])
+    if task.cancelled():
+        return False
+    task.result()
+    return True
+
+
+async def _ready(given: argparse.Namespace, settings: Settings, pause_s: float) -> None:
+    """kopf never finds a definition that is not there when it starts."""
+    await asyncio.sleep(pause_s)
+    client = await connect(given.context)
+    try:
+        cluster = KubernetesCluster(client, settings.request_timeout_s)
+        await wait_until_served(cluster.published)
+    finally:
+        await client.close()
+
+
+async def _work(
+    given: argparse.Namespace, settings: Settings, standing: Candidacy | None
+) -> int | None:
+    """None if it has to begin anew.
+
+    kopf gives up where studies cannot be listed for a minute: their definition was taken away, or
+    the right to list them.
+    """
     # An Event would do to stop kopf, but its waiter outlives a SIGTERM, and kopf waits for it.
     ending: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    await kopf.operator(
-        # kopf would ask for the user's name, and the user of a container need not have one.
-        identity="primo-operator",  # type: ignore[arg-type]  # kopf.Identity is not exported
-        registry=registry(
-            settings, given.context, candidacy(settings, namespaces), ending, namespaces
-        ),
-        namespaces=namespaces,
-        clusterwide=given.all_namespaces,
-        liveness_endpoint=given.liveness,
-        stop_flag=ending,
-    )
+    try:
+        await kopf.operator(
+            # kopf would ask for the user's name, and the user of a container need not have one.
+            identity="primo-operator",  # type: ignore[arg-type]  # kopf.Identity is not exported
+            registry=registry(settings, given.context, standing, ending, given.namespace or ()),
+            namespaces=given.namespace or (),
+            clusterwide=given.all_namespaces,
+            liveness_endpoint=given.liveness,
+            stop_flag=ending,
+        )
+    except Exception as error:
+        if not logs.of_kopf(error):
+            raise
+        log.error("studies cannot be watched: %s; beginning anew", error.args[0])
+        return None
     return ending.result() if ending.done() else 0
 
 

@@ -17,6 +17,10 @@ class ClusterError(PrimoError):
     """Try again later. Whether the call has had an effect is not known."""
 
 
+class OutdatedError(ClusterError):
+    """What we write would not be kept: the definitions are older than the operator."""
+
+
 class RefusedError(ClusterError):
     """The API server refused the call; it has had no effect.
 
@@ -130,6 +134,22 @@ class Cluster(Protocol):
     def notify(self, notice: Notice) -> None:
         """Show an Event sometime; it may be dropped, and never delays or fails a pass."""
         ...
+
+
+def pruned(patch: Object, obj: Object, path: str) -> list[str]:
+    """What a merge patch has set and an answer lacks, below a path."""
+    lost: list[str] = []
+    for name, value in patch.items():
+        here = f"{path}.{name}"
+        if value is not None and name not in obj:
+            lost.append(here)
+        elif isinstance(value, Mapping) and isinstance(obj.get(name), Mapping):
+            lost += pruned(dict(value), obj[name], here)
+        elif isinstance(value, list) and isinstance(obj.get(name), list):
+            for given, kept in zip(value, obj[name], strict=False):
+                if isinstance(given, Mapping) and isinstance(kept, Mapping):
+                    lost += pruned(dict(given), dict(kept), here)
+    return lost
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:

@@ -11,6 +11,7 @@ from primo_operator.cluster import (
     ForbiddenError,
     Notice,
     Object,
+    OutdatedError,
     TooLargeError,
 )
 from primo_operator.mirror import Key, Kind, Mirror
@@ -28,6 +29,8 @@ def obstacle(error: Exception) -> Trouble | None:
             return Trouble(Obstacle.FORBIDDEN, _printable(error.message))
         case TooLargeError():
             return Trouble(Obstacle.OBJECT_TOO_LARGE, _printable(error.message))
+        case OutdatedError():
+            return Trouble(Obstacle.CRD_OUTDATED, str(error))
         case ClusterError():
             return None
     words = _printable(one_line(f"{type(error).__name__}: {error}")[: MAX_MESSAGE // 2])

@@ -249,6 +249,15 @@ class KubernetesCluster:
         with contextlib.suppress(NotFoundError):
             await self._call("DELETE", _one(JOBS, namespace, name), body=options)
 
+    # --- what is served
+
+    async def published(self) -> Object | None:
+        """The OpenAPI document of our group and version, which everybody who may log in may read.
+
+        None if the API server serves nothing of it.
+        """
+        return await self._get(f"/openapi/v3/apis/{names.API_VERSION}")
+
     # --- leases
 
     async def get_lease(self, namespace: str, name: str) -> Object | None:

@@ -6,6 +6,7 @@ taken for lost when we know that its Job was never made.
 
 from dataclasses import dataclass, field
 
+from primo_operator.mirror import Kind
 from primo_study.phases import UNFINISHED, TrialPhase
 from primo_study.queries import Measured
 from primo_study.spec import Understood
@@ -50,6 +51,7 @@ class Memory:
         jobs: what is known of Jobs that our view lacks, by name.
         refusals: by the Job's name.
         too_large: by the trial's name.
+        unkept: what the API server did not keep of the latest write to a kind, in words.
         podless: why a Job has no pod, by the Job's name.
         noted: what a run was said to wait for, and when, by its Job's name.
         measured: what Prometheus has said of a run, by its Job's name.
@@ -78,6 +80,7 @@ class Memory:
     jobs: dict[str, JobState] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     too_large: dict[str, TooLarge] = field(default_factory=dict)
+    unkept: dict[Kind, str] = field(default_factory=dict)
     podless: dict[str, Waiting] = field(default_factory=dict)
     noted: dict[str, tuple[Waiting, float]] = field(default_factory=dict)
     measured: dict[str, Measured] = field(default_factory=dict)

@@ -109,6 +109,8 @@ def _trouble(memory: Memory, template: Template, held: Trouble | None) -> Troubl
     """What keeps the operator from its work comes before what the optimizer lacks."""
     if memory.obstacle or held:
         return memory.obstacle or held
+    for words in memory.unkept.values():
+        return Trouble(Obstacle.CRD_OUTDATED, words)
     if template.unasked:
         return Trouble(Obstacle.FORBIDDEN, template.problem)
     for name, large in memory.too_large.items():

@@ -40,6 +40,8 @@ class Operator:
 
     async def start(self) -> None:
         self._parts = parts = await self._exit.enter_async_context(self._assembled)
+        await parts.definitions.look()  # before anything is written
+        self._run("definitions", parts.definitions.run())
         self._run("watches", parts.watching.run())
         if parts.elector:
             self._run("leadership", self._lead(parts, parts.elector))

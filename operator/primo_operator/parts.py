@@ -8,6 +8,7 @@ from kubernetes.aio.client import ApiClient
 
 from primo_operator.asking import WorkerSuggester
 from primo_operator.clock import SystemClock
+from primo_operator.definitions import Definitions
 from primo_operator.failures import note_failure
 from primo_operator.kubernetes_cluster import KubernetesCluster, connect
 from primo_operator.leadership import Candidacy, Elector
@@ -35,6 +36,7 @@ class Parts:
     cluster: KubernetesCluster
     queue: StudyQueue
     watching: Watching
+    definitions: Definitions
     elector: Elector | None
     show_studies: Callable[[], None]
 
@@ -65,7 +67,15 @@ async def assembled(
         served = settings.operator_metrics_port > 0
         # Only a scrape drops the series of studies that are gone.
         suggester: Suggester = TimedSuggester(worker, metrics) if served else worker
-        queue, prometheus = _passes(cluster, suggester, clock, settings, mirror, metrics)
+
+        def look_again() -> None:
+            for key in mirror.studies():
+                queue.mark(key)
+
+        definitions = Definitions(cluster.published, look_again)
+        queue, prometheus = _passes(
+            cluster, suggester, clock, settings, mirror, metrics, definitions
+        )
         stack.push_async_callback(prometheus.close)
         stream = KubernetesCluster(watcher, timeout_s, count=count)
         watching = Watching(
@@ -78,7 +88,7 @@ async def assembled(
         def show_studies() -> None:
             metrics.registry.register(StudyCollector(mirror, settings, clock.now))
 
-        yield Parts(cluster, queue, watching, elector, show_studies)
+        yield Parts(cluster, queue, watching, definitions, elector, show_studies)
 
 
 async def _client(stack: contextlib.AsyncExitStack, context: str | None) -> ApiClient:
@@ -106,10 +116,12 @@ def _passes(
     settings: Settings,
     mirror: Mirror,
     metrics: OperatorMetrics,
+    definitions: Definitions,
 ) -> tuple[StudyQueue, PrometheusMetrics]:
     """The queue of passes, and who answers their questions: each knows of the others."""
 
     async def one_pass(key: Key) -> float | None:
+        definitions.check()
         return await reconciler.reconcile(key)
 
     async def failed(key: Key, error: Exception) -> None:

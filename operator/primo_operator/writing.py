@@ -14,8 +14,10 @@ from primo_operator.cluster import (
     NotFoundError,
     Notice,
     Object,
+    OutdatedError,
     TooLargeError,
     merge_patch,
+    pruned,
 )
 from primo_operator.memory import Memory, TooLarge
 from primo_operator.mirror import Key, Kind, Mirror
@@ -122,6 +124,7 @@ class Writer:
             memory.too_large[view.name] = TooLarge(view.version, error.message)
             raise
         self.mirror.absorb(Kind.TRIAL, written)
+        self._check_kept(key, Kind.TRIAL, patch, written)
         return True
 
     async def study(self, key: Key) -> float | None:
@@ -154,9 +157,25 @@ class Writer:
             memory.doubted = True
             return 0.0
         self.mirror.absorb(Kind.STUDY, written)
+        self._check_kept(key, Kind.STUDY, patch, written)
         self._notify_transition(key, before, after)
         self._notify_degraded(key, before, after)
         return None
+
+    def _check_kept(self, key: Key, kind: Kind, patch: Object, written: Object) -> None:
+        """Else the next pass would write it again at once, and so on.
+
+        Raises:
+            OutdatedError: the definition is older than it was found to be.
+        """
+        unkept = self.memories[key].unkept
+        unkept.pop(kind, None)
+        if lost := pruned(patch, written.get("status") or {}, "status"):
+            unkept[kind] = (
+                f"the API server did not keep {', '.join(lost[:3])} of a {kind.value}; apply the"
+                " definitions of the operator's release"
+            )
+            raise OutdatedError(unkept[kind])
 
     def notify(self, key: Key, reason: str, message: str, *, warning: bool = False) -> None:
         """Show an Event with the study."""

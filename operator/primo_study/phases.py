@@ -93,6 +93,7 @@ class Obstacle(StrEnum):
 
     INTERNAL_ERROR = "InternalError"  # a bug of ours
     FORBIDDEN = "Forbidden"  # it lacks a right
+    CRD_OUTDATED = "CRDOutdated"  # the definitions are older than the operator
     OPERATOR_OUTDATED = "OperatorOutdated"  # the study's spec is of a later version
     OBJECT_TOO_LARGE = "ObjectTooLarge"  # an object is more than the API server keeps
 

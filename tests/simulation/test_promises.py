@@ -118,6 +118,23 @@ def test_without_the_right_to_say_so_the_study_goes_on_as_far_as_it_can(smooth: 
     assert world.result() == smooth.result()
 
 
+def test_what_the_api_server_does_not_keep_is_said_and_not_written_in_haste(
+    smooth: World,
+) -> None:
+    world = World(BASE)
+    world.api.unknown.add("selector")
+    world.advance(200.0)
+    assert (_degraded(world)["status"], _degraded(world)["reason"]) == ("True", "CRDOutdated")
+    assert "did not keep status.selector" in _degraded(world)["message"]
+    writes = world.writes["patch study"]
+    world.advance(100.0)
+    assert world.writes["patch study"] <= writes + 2
+    world.api.unknown.clear()
+    world.run()
+    assert world.result() == smooth.result()
+    assert _degraded(world)["status"] == "False"
+
+
 def test_a_spec_of_a_later_version_is_waited_for_and_what_runs_is_recorded(
     smooth: World,
 ) -> None:

@@ -67,11 +67,19 @@ class Authorizer:
         self._upstream = client.Configuration()
         config.load_kube_config(str(upstream), client_configuration=self._upstream)
         self.kubeconfig = folder / "kubeconfig"
-        self._allowed = allowed
+        self._allowed = set(allowed)
         self.used: set[Right] = set()
         self.refused: set[tuple[Right, str]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def take(self, *taken: Right) -> None:
+        """These are not granted any more, wherever they were."""
+        self._allowed -= {(needed, where) for needed, where in self._allowed if needed in taken}
+
+    def give(self, *given: Right, namespace: str = "") -> None:
+        """These are granted, in all namespaces if none is named."""
+        self._allowed |= {(needed, namespace) for needed in given}
 
     def __enter__(self) -> Self:
         self.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +124,7 @@ class Authorizer:
         if needed is not None:
             if not {needed, (needed[0], "")} & self._allowed:
                 self.refused.add(needed)
-                return _forbidden(f"{needed} is not granted")
+                return _forbidden(*needed)
             self.used.add(needed[0])
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
         for setting in self._upstream.auth_settings().values():
@@ -137,7 +145,15 @@ class Authorizer:
             return answer
 
 
-def _forbidden(message: str) -> web.Response:
+def _forbidden(needed: Right, namespace: str) -> web.Response:
+    """In the words of an API server's."""
+    verb, group, resource = needed
+    plural = resource.partition("/")[0]
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    message = (
+        f'{f"{plural}.{group}" if group else plural} is forbidden: User "us" cannot {verb} resource'
+        f' "{resource}" in API group "{group}" {where}'
+    )
     body = {"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403}
     return web.json_response({**body, "message": message}, status=403)
 

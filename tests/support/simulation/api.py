@@ -49,6 +49,7 @@ class Api:
     Attributes:
         author: the pass whose call is applied now; None: somebody else writes.
         bulky: names of objects that are too large to be written.
+        unknown: fields of a status that the definitions do not have.
     """
 
     world: "World"
@@ -61,6 +62,7 @@ class Api:
     past: list[Change] = field(default_factory=list)
     author: "Pass | None" = None
     bulky: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
 
     # --- reads
 
@@ -109,7 +111,10 @@ class Api:
     def patch_status(self, kind: Kind, name: str, patch: Object, version: str) -> Object:
         old = self._current(kind, name, version)
         self._check_size(name)
-        new = {**old, "status": merged(old.get("status") or {}, patch)}
+        known = {name: value for name, value in patch.items() if name not in self.unknown}
+        new = {**old, "status": merged(old.get("status") or {}, known)}
+        if new == old and known != patch:
+            return old
         return self._differs(kind, old, new, patch)
 
     def patch(self, kind: Kind, name: str, patch: Object, version: str | None = None) -> Object:

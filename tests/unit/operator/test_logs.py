@@ -5,8 +5,9 @@ import sys
 from typing import Any
 
 import pytest
+from kopf._cogs.clients.errors import APIForbiddenError, APIServerError
 
-from primo_operator.logs import FieldsFormatter
+from primo_operator.logs import FieldsFormatter, _is_news
 
 
 def line(message: str, exc_info: Any = None, **fields: Any) -> str:
@@ -48,3 +49,31 @@ def test_a_traceback_follows_the_line() -> None:
         text = line("pass failed", sys.exc_info(), study="digits")
     assert text.splitlines()[0] == "INFO pass failed study=digits"
     assert text.endswith("RuntimeError: a bug")
+
+
+FORBIDDEN = APIForbiddenError("no right", status=403, headers={})
+TRIES = "Request attempt #2/9 failed; will retry: GET https://a/b -> {!r}"
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "error", "news"),
+    [
+        ("kopf._core.reactor.running", "Watcher has failed", FORBIDDEN, False),
+        ("kopf._cogs.clients.watching", TRIES.format(FORBIDDEN), None, False),
+        (
+            "kopf._cogs.clients.watching",
+            TRIES.format(APIServerError("busy", status=503, headers={})),
+            None,
+            True,
+        ),
+        ("kopf._core.reactor.running", "Handler has failed", RuntimeError("a bug"), True),
+        ("primo_operator.queue", "pass failed", FORBIDDEN, True),
+    ],
+    ids=["an end of kopf's", "its tries", "a busy server", "a bug", "ours"],
+)
+def test_what_kopf_says_of_a_refusal_is_left_to_us(
+    name: str, message: str, error: Exception | None, news: bool
+) -> None:
+    exc_info = (type(error), error, None) if error else None
+    record = logging.Logger(name).makeRecord(name, logging.ERROR, "f", 1, message, (), exc_info)
+    assert _is_news(record) == news

@@ -1,0 +1,81 @@
+"""The process: it begins anew where kopf gives up, and ends where it is told to."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+from typing import Any
+
+import kopf
+import pytest
+from kopf._cogs.clients.errors import APINotFoundError
+from kubernetes.aio.client import ApiClient, Configuration
+
+from primo_operator import __main__ as main
+from primo_operator.settings import Settings
+from support.virtual_time import run_in_virtual_time
+
+GIVEN = argparse.Namespace(namespace=["team"], all_namespaces=False, context=None, liveness=None)
+GONE = APINotFoundError("the server could not find the requested resource", status=404, headers={})
+
+
+async def at_once(document: Any) -> None: ...
+
+
+def serve(
+    monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | int, served: Any = at_once
+) -> int:
+    """What it ends with when kopf ends so, one time after the other."""
+    left = list(outcomes)
+
+    async def operator(*, stop_flag: asyncio.Future[int], **_: Any) -> None:
+        outcome = left.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        stop_flag.set_result(outcome)
+
+    async def connect(context: str | None) -> ApiClient:
+        return ApiClient(Configuration(host="http://127.0.0.1:1"))
+
+    monkeypatch.setattr(kopf, "operator", operator)
+    monkeypatch.setattr(main, "connect", connect)
+    monkeypatch.setattr(main, "wait_until_served", served)
+    monkeypatch.setattr(Settings, "from_environment", lambda: Settings(lease_name=""))
+    code = run_in_virtual_time(main._serve(GIVEN))
+    assert not left
+    return int(code)
+
+
+def test_it_begins_anew_when_the_studies_cannot_be_watched_any_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert serve(monkeypatch, GONE, GONE, 0) == 0
+    said = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert said == [f"studies cannot be watched: {GONE.args[0]}; beginning anew"] * 2
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_who_leads_no_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert serve(monkeypatch, 1) == 1
+
+
+def test_a_bug_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="a bug"):
+        serve(monkeypatch, RuntimeError("a bug"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_can_be_stopped_while_it_waits(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(number)
+
+    async def never(document: Any) -> None:
+        os.kill(os.getpid(), number)
+        await asyncio.sleep(3600)
+
+    try:
+        assert serve(monkeypatch, served=never) == 0
+    finally:
+        signal.signal(number, before)
