@@ -37,6 +37,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "Jobs deleted by hand": {"delete_job": 20.0},
     "pods deleted by hand": {"delete_pod": 20.0},
     "labels taken off": {"strip": 20.0},
+    "trials that are too large for a while": {"bulk": 20.0},
     "names that are taken": {"squat": 20.0},
     "a study made anew under its name": {"recreate_at_s": 15.0},
     "and its children left behind": {"recreate_at_s": 15.0, "orphan": True},

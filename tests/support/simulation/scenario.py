@@ -64,9 +64,10 @@ class Scenario:
         collect: a bounded collector removes what has ended, at each of its rounds.
         forbidden: the Job controller may not make a pod for up to two minutes.
 
-        delete_job, delete_pod, delete_trial, annotate, strip, fake, squat, edit: of 100 steps of a
-            user's: objects deleted; trials stopped or retried; labels taken off; a status written
-            by hand; a Job made under the name of one to come; the spec edited.
+        delete_job, delete_pod, delete_trial, annotate, strip, fake, squat, bulk, edit: of 100
+            steps of a user's: objects deleted; trials stopped or retried; labels taken off; a
+            status written by hand; a Job made under the name of one to come; a trial made too large
+            to be written, for up to two minutes; the spec edited.
         recreate_at_s: the study is deleted then and made anew under its name.
         orphan: and its children are left behind.
 
@@ -121,6 +122,7 @@ class Scenario:
     strip: float = 0.0
     fake: float = 0.0
     squat: float = 0.0
+    bulk: float = 0.0
     edit: float = 0.0
     recreate_at_s: float | None = None
     orphan: bool = False
@@ -134,7 +136,7 @@ class Scenario:
             self.refuse, self.lose, self.slow, self.crash, self.drop, self.merge, self.silent,
             self.freeze, self.stale, self.away_at_s, self.operators > 1, self.node_dies,
             self.forbidden, self.edit, self.poison, self.ask_fails, self.skew_s, self.strip,
-            self.rights,
+            self.rights, self.bulk,
         ))  # fmt: skip
 
     @classmethod
@@ -203,6 +205,7 @@ class Scenario:
             orphan=happens(0.4),
             safety=happens(0.15),
             rights=on(0.01, 0.15),
+            bulk=on(10.0, 0.15),
         )
 
 

@@ -99,6 +99,7 @@ class User:
             (scenario.strip, self._all(Kind.JOB), self._strips),
             (scenario.fake, self.counted_trials, self._fakes),
             (scenario.squat, self._to_squat, self._squats),
+            (scenario.bulk, self._all(Kind.TRIAL), self._fills),
             (scenario.edit, self._all(Kind.STUDY), self._edits),
         )
         for rate, find, act in acts:
@@ -153,6 +154,17 @@ class User:
         for run in (old.get("status") or {}).get("runs") or ():
             self.erased.add(run["job"].rpartition("-r")[0])
         self.world.api.edit(Kind.TRIAL, trial, {"status": pick})
+
+    def _fills(self, trial: str) -> None:
+        """Annotate a trial so that nothing more can be written to it, and take that back."""
+        self.world.say(f"USER fills {trial}")
+        self.world.api.bulky.add(trial)
+
+        def empty() -> None:
+            self.world.api.bulky.discard(trial)
+            self.annotate(trial, "bulk", f"{self.world.now:.0f}")
+
+        self.world.later(float(self.world.rng.uniform(5.0, 120.0)), empty)
 
     def _to_squat(self) -> list[str]:
         """Names of Jobs that may come next."""
