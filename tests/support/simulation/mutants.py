@@ -13,6 +13,7 @@ import pytest
 from primo_operator import manifests, observe, reconcile
 from primo_operator.cluster import Object
 from primo_operator.leadership import Elector
+from primo_operator.memory import Memory
 from primo_operator.mirror import Family, Kind, Mirror
 from primo_operator.reconcile import Reconciler
 from primo_operator.runs import Runs
@@ -231,6 +232,11 @@ def ended_unlisted(patch: Patch) -> None:
     patch.setattr(Writer, "lacks_trials", lambda *_: False)
 
 
+def too_large_sent_again(patch: Patch) -> None:
+    """A trial that cannot be written is tried again in each pass."""
+    patch.setattr(Memory, "fits", lambda *_: True)
+
+
 KILLS = {"crash": 0.1, "disrupt": 0.5}
 MUTANTS = {
     "random trial names": Mutant(random_trial_names, {"operators": 2, "delay_s": 5.0}, "I2"),
@@ -294,5 +300,8 @@ MUTANTS = {
         ended_unlisted,
         {"operators": 2, "parallelism": 1, "delay_s": 5.0, "delete_trial": 30.0, "crash": 0.03},
         "I8",
+    ),
+    "too large, and sent again": Mutant(
+        too_large_sent_again, {"bulk": 95.0, "trials": 7, "parallelism": 5, "rungs": 3}, "I13"
     ),
 }
