@@ -10,8 +10,9 @@ import pytest
 from primo_cli.kube import Kube
 from primo_local.cluster import LocalCluster
 from primo_operator import crds
-from support.cluster import Operator, eventually, install, study
+from support.cluster import Operator, install, study
 from support.kubectl import kubectl
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 

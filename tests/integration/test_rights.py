@@ -8,8 +8,9 @@ import pytest
 
 from primo_cli.kube import Kube
 from primo_local.cluster import LocalCluster
-from support.cluster import Operator, eventually, study
+from support.cluster import Operator, study
 from support.rights import Authorizer, Right
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")

@@ -25,9 +25,9 @@ class Writes:
     def __init__(self) -> None:
         self.versions: list[str] = []
 
-    async def patch_trial_status(self, *given: Any) -> Object:
-        self.versions.append(given[3])
-        return an_object(trial(0), int(given[3]) + 1)
+    async def patch_trial_status(self, _space: str, _name: str, patch: Object, at: str) -> Object:
+        self.versions.append(at)
+        return {**an_object(trial(0), int(at) + 1), "status": patch}
 
 
 def an_object(found: TrialRecord, version: int) -> Object:
