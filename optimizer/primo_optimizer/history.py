@@ -1,6 +1,6 @@
 """What a study has done so far, in the terms of an algorithm that climbs rungs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -102,3 +102,25 @@ class History:
     def encode(self, trials: Sequence[Trial]) -> NDArray[np.float64]:
         """(n, d) in the unit cube."""
         return self.problem.space.encode_all([trial.configuration for trial in trials])
+
+
+def in_turn(
+    history: History,
+    count: int,
+    next_number: int,
+    propose: Callable[[History, int], Suggestion | None],
+) -> list[Suggestion]:
+    """One after the other, the earlier ones pending: q at once are the same as q asks in a row.
+
+    Args:
+        propose: given what has been done and the number of the next new trial; None ends it.
+    """
+    suggestions: list[Suggestion] = []
+    while len(suggestions) < count:
+        suggestion = propose(history, next_number)
+        if suggestion is None:
+            break
+        history = history.after(suggestion)
+        next_number = max(next_number, suggestion.trial + 1)
+        suggestions.append(suggestion)
+    return suggestions

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from primo_optimizer import initial_design
-from primo_optimizer.history import History
+from primo_optimizer.history import History, in_turn
 from primo_optimizer.problem import Problem
 from primo_optimizer.settings import unknown_settings
 from primo_optimizer.trial import Suggestion, Trial
@@ -24,15 +24,7 @@ def suggest(
     problem: Problem, trials: Sequence[Trial], count: int, seed: int, next_number: int
 ) -> list[Suggestion]:
     history = History.of(problem, trials)
-    suggestions: list[Suggestion] = []
-    while len(suggestions) < count:
-        suggestion = propose(history, seed, next_number)
-        if suggestion is None:
-            break
-        history = history.after(suggestion)
-        next_number = max(next_number, suggestion.trial + 1)
-        suggestions.append(suggestion)
-    return suggestions
+    return in_turn(history, count, next_number, lambda so_far, n: propose(so_far, seed, n))
 
 
 def propose(history: History, seed: int, number: int) -> Suggestion | None:

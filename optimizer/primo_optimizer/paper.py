@@ -33,16 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primo_optimizer import candidates, moasha
+from primo_optimizer.bayesian import SAMPLES, best_unknown, spread_out, step_of
 from primo_optimizer.draws import Purpose, generator
-from primo_optimizer.history import History
-from primo_optimizer.parego import (
-    SAMPLES,
-    Evidence,
-    best_unknown,
-    spread_out,
-    step_of,
-    varies,
-)
+from primo_optimizer.evidence import Evidence, varies
+from primo_optimizer.history import History, in_turn
 from primo_optimizer.priors import PriorDensity, densities
 from primo_optimizer.problem import Problem
 from primo_optimizer.surrogate import choices
@@ -60,16 +54,9 @@ def suggest(
     problem: Problem, trials: Sequence[Trial], count: int, seed: int, next_number: int
 ) -> list[Suggestion]:
     """As every algorithm; settings are `epsilon` and `initialDesign`."""
+
     history = History.of(problem, trials)
-    suggestions: list[Suggestion] = []
-    while len(suggestions) < count:
-        suggestion = _propose(history, seed, next_number)
-        if suggestion is None:
-            break
-        history = history.after(suggestion)
-        next_number = max(next_number, suggestion.trial + 1)
-        suggestions.append(suggestion)
-    return suggestions
+    return in_turn(history, count, next_number, lambda so_far, n: _propose(so_far, seed, n))
 
 
 def _propose(history: History, seed: int, number: int) -> Suggestion | None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from primo_optimizer.parego import Learnt, improve_scalarized, mistakes, search
+from primo_optimizer.bayesian import Learnt, mistakes, search
+from primo_optimizer.parego import improve_scalarized
 from primo_optimizer.problem import Problem
 from primo_optimizer.trial import Suggestion, Trial
 

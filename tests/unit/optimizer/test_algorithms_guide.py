@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from primo_optimizer import Problem, paper, parego, primo
+from primo_optimizer import Problem, bayesian, paper, primo
 from primo_optimizer.optimizer import ALGORITHMS, learns_from_earlier
 
 PAGE = (Path(__file__).parents[3] / "docs" / "algorithms.md").read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def test_the_defaults_are_those_that_are_taken() -> None:
         "device": ours.device,
         "paper": str(ours.paper).lower(),
     }
-    theirs = parego.Settings.of(problem)
+    theirs = bayesian.Settings.of(problem)
     defaults = {"initialDesign": str(theirs.initial_design), "samples": str(theirs.samples)}
     assert written("parego") == written("qlognehvi") == defaults
     assert f"its `initialDesign` is {paper.INITIAL_DESIGN:g} " in PAGE

@@ -16,9 +16,9 @@ from primo_optimizer import (
     check,
     suggest,
 )
+from primo_optimizer.evidence import MAX_ROWS, Evidence
 from primo_optimizer.gp.botorch_models import AUGMENTATION, Data, Models, Scalar
 from primo_optimizer.history import History
-from primo_optimizer.parego import MAX_ROWS, Evidence
 from primo_optimizer.pareto import non_dominated
 from support.problems import BRANIN_CURRIN, DISK, LIMITED, ONE, TRAINING, Benchmark, Simulation
 
