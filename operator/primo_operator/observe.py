@@ -242,8 +242,8 @@ def _lingering(
         if any(lingers(pod) for pod in mine):
             return True
         job = jobs.get(name)
-        if job and not mine and not _ended(job) and trial_uid in _owners(job):
-            return True  # its controller may be about to make one
+        if job and not mine and not _is_over(job) and trial_uid in _owners(job):
+            return True  # its controller may be about to make one, or we have not been shown it
     return False
 
 
@@ -386,6 +386,12 @@ def _ended(job: Object) -> bool:
     """It has, or ends by itself: the Job controller stops what pods there are."""
     conditions = (job.get("status") or {}).get("conditions") or ()
     return any(c["type"] in VERDICTS and c["status"] == "True" for c in conditions)
+
+
+def _is_over(job: Object) -> bool:
+    """It has ended, and each of its pods before it."""
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
 
 
 def _main_ended(family: Family, job: Object) -> bool:

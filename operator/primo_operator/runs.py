@@ -22,7 +22,9 @@ from primo_operator.observe import lingering
 from primo_operator.writing import Writer
 from primo_optimizer import Suggestion
 from primo_study import record
+from primo_study.ending import ending
 from primo_study.phases import Obstacle, Reason
+from primo_study.plan import free_slots
 from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting
 
 log = logging.getLogger(__name__)
@@ -65,8 +67,11 @@ class Runs:
         writer, memory = self.writer, self.writer.memories[key]
         study = writer.observe(key)
         refusal = memory.refusals.get(request.name)
-        if study is None or (refusal and writer.clock.now() < refusal.retry_at):
+        now = writer.clock.now()
+        if study is None or (refusal and now < refusal.retry_at):
             return False
+        if free_slots(study, ending(study, now)) < 1:
+            return False  # another took it in this pass, that was refused before and is not now
         view, number = writer.mirror.family(key).trials.get(request.name), study.next_number
         if view is None or view.obj is None:
             return True

@@ -100,7 +100,9 @@ def _wanted_phase(study: Study, end: Ending | None, before: StudyPhase) -> Study
         return before
     if study.spec and study.spec.suspend:
         return StudyPhase.SUSPENDED
-    if not study.trials and not study.next_number:
+    # Trials that were not counted yet may have been deleted, or left behind by their study's end.
+    begun = before in (StudyPhase.INITIAL_DESIGN, StudyPhase.OPTIMIZING)
+    if not (begun or study.trials or study.next_number):
         return StudyPhase.PENDING
     if before is StudyPhase.OPTIMIZING or _stage(study) == StudyPhase.OPTIMIZING:
         return StudyPhase.OPTIMIZING

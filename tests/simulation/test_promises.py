@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from primo_operator.memory import Memory, Refusal
 from primo_operator.mirror import Kind
+from primo_study.study import Waiting
 from support.simulation.runs import simulate
 from support.simulation.scenario import AWAY_S, KEY, NEIGHBOUR_KEY, STUDY, Scenario
 from support.simulation.world import World
@@ -261,6 +263,19 @@ def test_a_status_written_by_hand_spoils_its_own_trial_alone() -> None:
         faked += len(world.user.touched)
         assert world.phase in ("Completed", "Failed")
     assert faked > 5
+
+
+def test_a_trial_that_was_refused_once_takes_no_slot_besides_the_one_that_is_free() -> None:
+    """Others may be adopted as long as it is refused; then both ask for the same slot."""
+    world = World(Scenario(trials=3, parallelism=1, rungs=1))
+    for x, name in enumerate(("a", "b")):
+        world.user.make_trial(name, x)
+    uid = world.api.objects[Kind.STUDY][STUDY]["metadata"]["uid"]
+    refusal = Refusal(Waiting("CreateRefused", "a policy says so", endless=False), retry_at=0.0)
+    memory = Memory(uid=uid, refusals={"a": refusal})
+    world.operator.reconciler.memories[KEY] = memory
+    world.run()  # the checker counts the slots
+    assert world.api.objects[Kind.TRIAL]["a"]["spec"]["number"] == 0
 
 
 def test_a_deleted_trial_takes_its_number_along() -> None:

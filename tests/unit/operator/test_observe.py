@@ -160,6 +160,9 @@ OVER = {"phase": "Failed", "containerStatuses": [{"name": "train", "state": {"te
         pytest.param([condition("Failed", "BackoffLimitExceeded")], [RUNNING], True, id="still"),
         pytest.param([], [OVER], False, id="its pod has ended"),
         pytest.param([], [], True, id="its Job may make one"),
+        pytest.param(
+            [condition("FailureTarget", "BackoffLimitExceeded")], [], True, id="it has not ended"
+        ),
         pytest.param([condition("Failed", "BackoffLimitExceeded")], [], False, id="no more"),
     ],
 )

@@ -47,6 +47,11 @@ def condition(found: dict[str, Any], kind: str) -> dict[str, Any]:
             id="ended by its time before it began, and given more",
         ),
         pytest.param(
+            study(status={"phase": "InitialDesign"}),
+            "InitialDesign",
+            id="what it had begun was deleted before it was counted",
+        ),
+        pytest.param(
             study(DONE, spec=spec(suspend=True, budget={"fullEvaluations": 1})),
             "Completed",
             id="suspended, and its budget is used up",
