@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from primo_optimizer import initial_design, optimizing, paper
-from primo_optimizer.history import History
+from primo_optimizer.history import History, in_turn
 from primo_optimizer.problem import Problem
 from primo_optimizer.settings import (
     flag_mistakes,
@@ -74,25 +74,19 @@ def suggest(
     settings = Settings.of(problem)
     if settings.paper:
         return paper.suggest(problem, trials, count, seed, next_number)
-    history = History.of(problem, trials)
     fitted: Surrogate | str | None = None
-    suggestions: list[Suggestion] = []
-    # One after the other, the earlier ones pending: q at once are the same as q asks in a row.
-    while len(suggestions) < count:
+
+    def propose(history: History, number: int) -> Suggestion | None:
+        nonlocal fitted
         if designing(history, settings):
-            suggestion = initial_design.propose(history, seed, next_number)
-        else:
-            # Pending trials do not change the fit, so one is enough.
-            fitted = optimizing.fit(history, settings.device) if fitted is None else fitted
-            suggestion = optimizing.propose(
-                history, fitted, settings.epsilon, settings.initial_design, seed, next_number
-            )
-        if suggestion is None:
-            break
-        history = history.after(suggestion)
-        next_number = max(next_number, suggestion.trial + 1)
-        suggestions.append(suggestion)
-    return suggestions
+            return initial_design.propose(history, seed, number)
+        # Pending trials do not change the fit, so one is enough.
+        fitted = optimizing.fit(history, settings.device) if fitted is None else fitted
+        return optimizing.propose(
+            history, fitted, settings.epsilon, settings.initial_design, seed, number
+        )
+
+    return in_turn(History.of(problem, trials), count, next_number, propose)
 
 
 def designing(history: History, settings: Settings) -> bool:
