@@ -180,7 +180,8 @@ def test_a_server_that_is_away_at_a_runs_end_and_comes_back(
     server.start()
     operator = Operator(local_cluster.kubeconfig, tmp_path / "operator.log")
     try:
-        eventually(lambda: server.query("power_watts"), "a scrape")
+        # A run's end is told in whole seconds: one that ends at once ended before the last scrape.
+        eventually(lambda: server.query("power_watts offset 2s"), "a scrape, two seconds ago")
         server.stop()
         kube.apply(study("away", **AWAY), "default")
 
