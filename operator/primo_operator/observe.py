@@ -147,7 +147,7 @@ def prune(family: Family, memory: Memory, study: Study) -> None:
             del memory.too_large[name]
     current = {trial.run.job for trial in study.unfinished_trials if trial.run.open}
     current |= {request.name for request in study.requests}
-    by_job = (memory.jobs, memory.refusals, memory.podless, memory.noted)
+    by_job = (memory.jobs, memory.refusals, memory.podless, memory.searched, memory.noted)
     for known in (*by_job, memory.measured, memory.asked):
         for job in known.keys() - current:
             del known[job]

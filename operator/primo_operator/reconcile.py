@@ -67,7 +67,7 @@ from primo_study.plan import (
     room,
 )
 from primo_study.queries import Measured, Reading
-from primo_study.study import Outcome, Study, Template, TrialRecord, Waiting
+from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -358,6 +358,12 @@ class Reconciler:
 
     async def _record(self, key: Key, study: Study, trial: TrialRecord, outcome: Outcome) -> bool:
         assert study.spec
+        memory, evidence = self.memories[key], trial.evidence
+        podless = evidence.job is JobState.PRESENT and not evidence.pod
+        if podless and trial.run.job not in memory.searched:
+            # Its pod may be there, with its result, and the watch of pods be late.
+            memory.searched[trial.run.job] = memory.doubted = True
+            return True
         new = record.ended(
             trial,
             outcome,
