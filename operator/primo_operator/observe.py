@@ -11,7 +11,15 @@ from primo_operator.cluster import Object
 from primo_operator.gpus import gpus
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Family, Kind
-from primo_operator.pods import VERDICTS, lingers, main_started, outcome, times, waiting
+from primo_operator.pods import (
+    VERDICTS,
+    final_verdict,
+    lingers,
+    main_started,
+    outcome,
+    times,
+    waiting,
+)
 from primo_operator.views import TrialView
 from primo_study.phases import Obstacle, Reason, StudyPhase
 from primo_study.queries import Access, Measured
@@ -242,7 +250,7 @@ def _lingering(
         if any(lingers(pod) for pod in mine):
             return True
         job = jobs.get(name)
-        if job and not mine and not _is_over(job) and trial_uid in _owners(job):
+        if job and not mine and not final_verdict(job) and trial_uid in _owners(job):
             return True  # its controller may be about to make one, or we have not been shown it
     return False
 
@@ -324,6 +332,7 @@ def _evidence(
         started_at=started_at,
         ended_at=ended_at,
         pod=pod["metadata"]["name"] if pod else None,
+        unsearched=bool(job and not pod and final_verdict(job)) and run.job not in memory.searched,
     )
 
 
@@ -386,12 +395,6 @@ def _ended(job: Object) -> bool:
     """It has, or ends by itself: the Job controller stops what pods there are."""
     conditions = (job.get("status") or {}).get("conditions") or ()
     return any(c["type"] in VERDICTS and c["status"] == "True" for c in conditions)
-
-
-def _is_over(job: Object) -> bool:
-    """It has ended, and each of its pods before it."""
-    conditions = (job.get("status") or {}).get("conditions") or ()
-    return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
 
 
 def _main_ended(family: Family, job: Object) -> bool:

@@ -118,7 +118,7 @@ def outcome(
 
 def _without_pod(job: Object | None) -> Outcome | None:
     """Once the Job has ended. What it says before (FailureTarget), it says of a pod that exists."""
-    verdict = job and (_condition(job, "Failed") or _condition(job, "Complete"))
+    verdict = job and final_verdict(job)
     if not verdict:
         return None
     if verdict.get("reason") == "DeadlineExceeded":
@@ -323,6 +323,11 @@ def _taken(ends: list[State], job: Object | None, job_gone: bool) -> bool:
 def _condition(obj: Object, kind: str) -> State | None:
     conditions = (obj.get("status") or {}).get("conditions") or ()
     return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
+
+
+def final_verdict(job: Object) -> State | None:
+    """Of a Job that has ended, and each of its pods before it."""
+    return _condition(job, "Failed") or _condition(job, "Complete")
 
 
 def _verdict(job: Object | None) -> State | None:

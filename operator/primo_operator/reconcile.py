@@ -60,6 +60,7 @@ from primo_study.plan import (
     RemoveJob,
     Retry,
     RetryAsked,
+    Search,
     Stop,
     Suspend,
     decide,
@@ -67,7 +68,7 @@ from primo_study.plan import (
     room,
 )
 from primo_study.queries import Measured, Reading
-from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Waiting
+from primo_study.study import Outcome, Study, Template, TrialRecord, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -283,6 +284,10 @@ class Reconciler:
                     return await self._note_waiting(key, trial, why)
                 case NoteQueuedAgain(trial, why):
                     return await self._writer.trial(key, trial, record.queued_again(trial, why))
+                case Search(trial):
+                    memory = self.memories[key]
+                    memory.searched[trial.run.job] = memory.doubted = True
+                    return True
                 case Look(trial):
                     return await self._runs.look(key, study, trial)
                 case Launch(trial):
@@ -358,12 +363,6 @@ class Reconciler:
 
     async def _record(self, key: Key, study: Study, trial: TrialRecord, outcome: Outcome) -> bool:
         assert study.spec
-        memory, evidence = self.memories[key], trial.evidence
-        podless = evidence.job is JobState.PRESENT and not evidence.pod
-        if podless and trial.run.job not in memory.searched:
-            # Its pod may be there, with its result, and the watch of pods be late.
-            memory.searched[trial.run.job] = memory.doubted = True
-            return True
         new = record.ended(
             trial,
             outcome,

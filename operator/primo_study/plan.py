@@ -83,6 +83,13 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """List the pods once more: a run has ended, and one of its may be there with the result."""
+
+    trial: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Create the Job of a trial's open run, which is known never to have been made."""
 
@@ -177,6 +184,7 @@ Action = (
     | NoteWaiting
     | NoteQueuedAgain
     | Look
+    | Search
     | Launch
     | Retry
     | RetryAsked
@@ -262,6 +270,8 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
         if end:
             return [Stop(trial, end.message)]
         return [] if evidence.lingering or _held(study) else [Retry(trial)]
+    if evidence.outcome and evidence.unsearched:
+        return [Search(trial)]
     if evidence.outcome:
         return [_for_outcome(study, trial, evidence.outcome)]
     if trial.run.reported:
@@ -340,7 +350,7 @@ def _for_requests(study: Study, end: Ending | None, slots: int) -> list[Action]:
 def _comes_before_asking(action: Action) -> bool:
     """It takes a slot, or tells the optimizer something."""
     match action:
-        case Record() | RetryAsked():
+        case Record() | Search() | RetryAsked():
             return True
         case Adopt(request):
             return request.refusal is None

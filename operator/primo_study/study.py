@@ -152,6 +152,7 @@ class Evidence:
         started_at: when the first of its containers started, as its pod tells.
         ended_at: when the last of them ended.
         pod: its name.
+        unsearched: its Job has ended, and no pod of it is in our view, which may lag.
         measured: what Prometheus has said of it.
     """
 
@@ -168,6 +169,7 @@ class Evidence:
     started_at: str | None = None
     ended_at: str | None = None
     pod: str | None = None
+    unsearched: bool = False
     measured: Measured = field(default_factory=Measured)
 
 

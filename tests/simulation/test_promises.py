@@ -278,6 +278,15 @@ def test_a_trial_that_was_refused_once_takes_no_slot_besides_the_one_that_is_fre
     assert world.api.objects[Kind.TRIAL]["a"]["spec"]["number"] == 0
 
 
+def test_a_run_that_has_ended_well_is_not_lost_because_the_watch_of_pods_is_late() -> None:
+    """As after a restart of the API server, when that of Jobs is back before it."""
+    world = World(Scenario(trials=1, parallelism=1, rungs=1, delay_s=0.01))
+    world.operator._silent[Kind.POD] = float("inf")
+    world.run()
+    (run,) = _runs(world)
+    assert (run["attempt"], run["reason"]) == (0, "Completed")
+
+
 def test_a_deleted_trial_takes_its_number_along() -> None:
     """The checker sees that no number is used twice."""
     deleted = 0
