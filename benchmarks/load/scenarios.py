@@ -59,12 +59,8 @@ async def one(place: Place, size: Size) -> Figures:
     bare_per_min = await _bare(place, "bare", size, objects.job_spec(SHORT))
     namespace = await place.namespace("load-one")
     with place.operator(namespace) as operator:
-        operator.ready()
         spec = objects.study("one", size.trials, size.parallelism, SHORT)
-        await place.client.create(STUDIES, namespace, spec)
-        await _completed(place, namespace, operator, 1)
-        ours = place.moments("end", lambda of: of == "one")
-        jobs = place.moments("job", lambda of: of == "one")
+        ours, jobs = await _to_its_end(place, namespace, operator, spec)
         (study,) = (await place.client.list(STUDIES, namespace=namespace))["items"]
         used = _used(operator, size.trials)
         listed = await place.client.list(JOBS, {"limit": "1"}, namespace)
@@ -86,17 +82,25 @@ async def steady(place: Place, size: Size) -> Figures:
     """One study whose runs last some seconds: how long a slot, and its GPU, stays empty."""
     namespace = await place.namespace("load-steady")
     with place.operator(namespace) as operator:
-        operator.ready()
         spec = objects.study("steady", size.steady, size.parallelism, LONGER)
-        await place.client.create(STUDIES, namespace, spec)
-        await _completed(place, namespace, operator, 1)
-        ends = place.moments("end", lambda of: of == "steady")
-        jobs = place.moments("job", lambda of: of == "steady")
+        ends, jobs = await _to_its_end(place, namespace, operator, spec)
         return {
             "runs_per_min": _rate(ends),
             **_gaps(ends, jobs, size.parallelism),
             **_used(operator, size.steady),
         }
+
+
+async def _to_its_end(
+    place: Place, namespace: str, operator: Operator, study: Obj
+) -> tuple[Sequence[tuple[float, str]], Sequence[tuple[float, str]]]:
+    """Run a study alone: when its pods ended, and when its Jobs were made."""
+    operator.ready()
+    await place.client.create(STUDIES, namespace, study)
+    await _completed(place, namespace, operator, 1)
+    name = study["metadata"]["name"]
+    ends = place.moments("end", lambda of: of == name)
+    return ends, place.moments("job", lambda of: of == name)
 
 
 async def many(place: Place, size: Size) -> Figures:
