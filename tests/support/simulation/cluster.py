@@ -136,7 +136,7 @@ def _answer(study: Study, count: int, new_trials: int) -> Answer:
     assert study.spec
     top = study.full_fidelity
     found = []
-    for trial in study.trials:
+    for trial in study.trials if top else ():
         if trial.phase is TrialPhase.PAUSED and trial.number % 2 == 0 and len(found) < count:
             reached = trial.observations[-1].fidelity or 0.0
             higher = min(r for r in RUNGS if r > reached)
