@@ -31,7 +31,7 @@ class Settings:
         request_timeout_s: of one API call.
         suggestion_timeout_s: of one ask; then the worker is killed and a fallback used.
         suggestion_memory_mib: of a process that computes suggestions, of which there are two at
-            most; 0: no limit. Held to on Linux.
+            most, besides what torch takes when it is loaded; 0: no limit. Held to on Linux.
         lease_name: of the Lease that one operator holds while it works; empty: it works at once,
             and nothing keeps a second one from working beside it.
         lease_namespace: where that lies; empty: the pod's own, else the first one watched.
@@ -65,7 +65,7 @@ class Settings:
     status_interval_s: float = 1.0
     request_timeout_s: float = 30.0
     suggestion_timeout_s: float = 120.0
-    suggestion_memory_mib: int = 768
+    suggestion_memory_mib: int = 600
     lease_name: str = "primo-operator"
     lease_namespace: str = ""
     lease_identity: str = ""

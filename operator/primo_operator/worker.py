@@ -8,27 +8,33 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from primo_optimizer import PrimoError, Problem, SpaceExhaustedError, Trial, suggest
+from primo_optimizer import PrimoError, Problem, SpaceExhaustedError, Trial, load, suggest
 
 # What torch says instead of raising MemoryError.
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "bad_alloc")
 
+INFINITE = resource.RLIM_INFINITY
+
 Histories = dict[str, dict[int, Trial]]
 
 
-def answer(question: dict[str, Any], histories: Histories) -> dict[str, Any]:
+def answer(question: dict[str, Any], histories: Histories, limit: "MemoryLimit") -> dict[str, Any]:
     """The suggestions for a question, or why there are none, as plain JSON data.
 
     Args:
         histories: trials by study and number; what the question tells is put in.
+        limit: of what the suggestions may take.
     """
     try:
         trials = _learn(question, histories)
         problem = Problem.from_spec(question["spec"])
+        with limit.loading():
+            load(problem)
         earlier = tuple(map(Trial.from_dict, question["earlier"]))
         problem = replace(problem, earlier=earlier)
         # A number that was left out is asked for as it was before there were higher ones.
@@ -65,31 +71,58 @@ def _learn(question: dict[str, Any], histories: Histories) -> dict[int, Trial]:
     return trials
 
 
-def limit_memory(mib: int) -> None:
-    """Let allocations beyond this fail; 0 for no limit of ours.
+class MemoryLimit:
+    """Lets allocations fail that go beyond it, so that this process goes and not the operator.
 
-    RLIMIT_DATA counts what is private and writable, which for us is within a tenth of what is
-    resident; RLIMIT_AS would count the libraries that torch only maps. Linux holds to it, others
-    may not. Where memory runs out all the same, this process is the one to go, not the operator.
+    What libraries take when they are loaded does not count: a torch with CUDA maps 700 MiB, hardly
+    any of them resident. RLIMIT_DATA counts what is private and writable, which else is within a
+    tenth of what is resident; RLIMIT_AS would count all that is only mapped. Linux holds to it,
+    others may not. Where memory runs out all the same, the kernel takes this process first.
     """
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    if mib:
-        _, most = resource.getrlimit(resource.RLIMIT_DATA)
-        wanted = mib << 20
-        if most != resource.RLIM_INFINITY:
-            wanted = min(wanted, most)
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))
+
+    def __init__(self, mib: int) -> None:
+        """0 for no limit of ours."""
+        self._bytes = mib << 20
+        self._before = resource.getrlimit(resource.RLIMIT_DATA)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+        self._hold()
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """What is allocated inside comes on top of the limit."""
+        before = _allocated()
+        resource.setrlimit(resource.RLIMIT_DATA, self._before)
+        try:
+            yield
+        finally:
+            if self._bytes:
+                self._bytes += max(_allocated() - before, 0)
+            self._hold()
+
+    def _hold(self) -> None:
+        soft, hard = self._before
+        if self._bytes:
+            soft = min([self._bytes, *(each for each in (soft, hard) if each != INFINITE)])
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _allocated() -> int:
+    """Bytes that RLIMIT_DATA counts, by proc(5); 0 where there is no /proc."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def main() -> None:
-    limit_memory(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    limit = MemoryLimit(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
     # What a library prints must not end up between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     histories: Histories = {}
     for line in sys.stdin:
-        answers.write(json.dumps(answer(json.loads(line), histories)) + "\n")
+        answers.write(json.dumps(answer(json.loads(line), histories, limit)) + "\n")
         answers.flush()
 
 

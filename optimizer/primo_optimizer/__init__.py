@@ -7,6 +7,7 @@ from primo_optimizer.optimizer import (
     SpaceExhaustedError,
     check,
     learns_from_earlier,
+    load,
     suggest,
 )
 from primo_optimizer.parameters import Categorical, Float, Int, Ordinal
@@ -51,5 +52,6 @@ __all__ = [
     "Trial",
     "check",
     "learns_from_earlier",
+    "load",
     "suggest",
 ]

@@ -69,6 +69,11 @@ def mistakes(algorithm: str, settings: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def load_botorch() -> None:
+    """It takes seconds to import."""
+    import primo_optimizer.gp.botorch_models  # noqa: F401
+
+
 def search(
     problem: Problem,
     trials: Sequence[Trial],

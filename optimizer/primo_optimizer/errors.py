@@ -4,6 +4,7 @@
     ├── InvalidSpecError      an edit by the user is needed; trying again does not help
     │   └── ManifestError     (primo_operator.manifest_files) a file does not hold manifests
     ├── SpaceExhaustedError   (optimizer.py) every configuration has been proposed
+    ├── DeviceError           (gp/devices.py) torch has no such device on this machine
     ├── TellError             (ask_tell.py) what was told does not fit what was asked
     ├── ClusterError          (primo_operator.cluster) try again later
     ├── BadSettingError       (primo_operator.settings) an administrator has to change it

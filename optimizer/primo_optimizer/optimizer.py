@@ -28,7 +28,8 @@ class Optimizer(Protocol):
     points. A configuration is never proposed twice. With nothing to propose it returns nothing.
 
     It is given the trials in the order of their numbers. Beside it, its module has
-    `check_settings(settings) -> list[str]`: a message for each setting at fault.
+    `check_settings(settings) -> list[str]`: a message for each setting at fault; and where it has
+    models, `load(problem)`: imports what they are computed with.
     """
 
     def __call__(
@@ -134,6 +135,19 @@ def check(problem: Problem) -> None:
     module = import_module(ALGORITHMS[problem.algorithm])
     if mistakes := module.check_settings(problem.settings):
         raise InvalidSpecError(*mistakes)
+
+
+def load(problem: Problem) -> None:
+    """Import what the algorithm's models are computed with, which else the first of them does.
+
+    Raises:
+        InvalidSpecError: the algorithm has no such name, or not these settings.
+        DeviceError: torch cannot use the device that the settings name.
+    """
+    check(problem)
+    module = import_module(ALGORITHMS[problem.algorithm])
+    if hasattr(module, "load"):
+        module.load(problem)
 
 
 def learns_from_earlier(problem: Problem) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from primo_optimizer.bayesian import Learnt, mistakes, search
+from primo_optimizer.bayesian import Learnt, load_botorch, mistakes, search
 from primo_optimizer.problem import Problem, Scalarization
 from primo_optimizer.trial import Suggestion, Trial, rounded
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 def check_settings(settings: Mapping[str, Any]) -> list[str]:
     return mistakes("parego", settings)
+
+
+def load(_: Problem) -> None:
+    load_botorch()
 
 
 def suggest(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from primo_optimizer import initial_design, optimizing, paper
+from primo_optimizer.bayesian import load_botorch
 from primo_optimizer.history import History, in_turn
 from primo_optimizer.problem import Problem
 from primo_optimizer.settings import (
@@ -35,7 +36,7 @@ class Settings:
         epsilon: the share of steps that leave the priors aside.
         initial_design: the budget of the first stage in full evaluations. The paper takes 5; since
             models learn from all rungs, they may take over sooner.
-        device: where torch computes, as torch names it.
+        device: where torch computes, as torch names it; one with double precision.
         paper: the algorithm as published, whose defaults are the paper's.
     """
 
@@ -62,9 +63,7 @@ def check_settings(settings: Mapping[str, Any]) -> list[str]:
         *number_mistakes(settings, "epsilon", 0.0, 1.0),
         *number_mistakes(settings, "initialDesign", 0.0),
         *flag_mistakes(settings, "paper"),
-        *pattern_mistakes(
-            settings, "device", r"cpu|(cuda|xpu|mps)(:\d+)?", "such as cpu or cuda:0"
-        ),
+        *pattern_mistakes(settings, "device", r"cpu|(cuda|xpu)(:\d+)?", "such as cpu or cuda:0"),
     ]
 
 
@@ -74,6 +73,8 @@ def suggest(
     settings = Settings.of(problem)
     if settings.paper:
         return paper.suggest(problem, trials, count, seed, next_number)
+    if settings.device != "cpu":
+        _require(settings.device)  # it would come as a surprise with the first model
     fitted: Surrogate | str | None = None
 
     def propose(history: History, number: int) -> Suggestion | None:
@@ -87,6 +88,21 @@ def suggest(
         )
 
     return in_turn(History.of(problem, trials), count, next_number, propose)
+
+
+def load(problem: Problem) -> None:
+    settings = Settings.of(problem)
+    if settings.paper:
+        load_botorch()
+    else:
+        _require(settings.device)
+
+
+def _require(device: str) -> None:
+    # Torch takes a second to import.
+    from primo_optimizer.gp import devices
+
+    devices.require(device)
 
 
 def designing(history: History, settings: Settings) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from primo_optimizer.bayesian import Learnt, mistakes, search
+from primo_optimizer.bayesian import Learnt, load_botorch, mistakes, search
 from primo_optimizer.parego import improve_scalarized
 from primo_optimizer.problem import Problem
 from primo_optimizer.trial import Suggestion, Trial
@@ -29,6 +29,10 @@ MAX_BASELINE = 64
 
 def check_settings(settings: Mapping[str, Any]) -> list[str]:
     return mistakes("qlognehvi", settings)
+
+
+def load(_: Problem) -> None:
+    load_botorch()
 
 
 def suggest(

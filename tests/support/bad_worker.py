@@ -34,6 +34,13 @@ def suggest(problem: Any, trials: Any, count: int, seed: int, next_number: int) 
     return random_search.suggest(problem, trials, count, seed, next_number)
 
 
+def load(problem: Any) -> None:
+    """A library, as large as the environment says; loaded once."""
+    if not LIBRARY:
+        LIBRARY.append(bytes(int(os.environ.get("LIBRARY_MIB", "0")) << 20))
+
+
+LIBRARY: list[bytes] = []
 ANSWERS = -1
 
 
@@ -41,6 +48,7 @@ def main() -> None:
     global ANSWERS
     module = types.ModuleType("bad_search")
     module.suggest = suggest  # type: ignore[attr-defined]
+    module.load = load  # type: ignore[attr-defined]
     module.check_settings = random_search.check_settings  # type: ignore[attr-defined]
     sys.modules["bad_search"] = module
     optimizer.ALGORITHMS["random"] = "bad_search"

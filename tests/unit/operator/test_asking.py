@@ -135,6 +135,28 @@ def test_whatever_the_worker_does_there_is_an_answer_and_the_next_ask_heals(
     assert [s.trial for s in healed.suggestions] == [0, 1]
 
 
+def test_what_a_library_takes_when_it_is_loaded_is_not_the_suggestions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a torch with CUDA, which alone takes more than the limit."""
+    monkeypatch.setenv("LIBRARY_MIB", "300")
+
+    async def asked() -> list[Answer]:
+        suggester = WorkerSuggester(240.0, 256, BAD)
+        try:
+            return [
+                await suggester.suggest(found, 1, 1)
+                for found in (good("one"), good("two"), poisoned(bad_worker.ALLOCATE))
+            ]
+        finally:
+            await suggester.close()
+
+    first, second, greedy = asyncio.run(asked())
+    assert (first.degraded, second.degraded) == (None, None)
+    assert greedy.degraded
+    assert greedy.degraded.reason == "OptimizerOutOfMemory"
+
+
 def test_a_worker_that_is_killed_while_it_thinks_is_replaced() -> None:
     async def asked() -> tuple[Answer, Answer]:
         suggester = WorkerSuggester(240.0, 256, BAD)

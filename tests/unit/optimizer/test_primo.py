@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from primo_optimizer import InvalidSpecError, Observation, Problem, Trial, check, suggest
+from primo_optimizer.gp.devices import DeviceError
 from primo_optimizer.history import History
 from primo_optimizer.primo import Settings, designing
 from primo_optimizer.surrogate import Surrogate
@@ -158,6 +159,7 @@ def test_success_is_less_likely_near_a_failure() -> None:
         ({"initialDesign": -1}, "algorithm.settings.initialDesign: -1 is not 0 or more"),
         ({"paper": "yes"}, "algorithm.settings.paper: 'yes' is not true or false"),
         ({"device": "gpu"}, "algorithm.settings.device: 'gpu' is not such as cpu or cuda:0"),
+        ({"device": "mps"}, "algorithm.settings.device: 'mps' is not such as cpu or cuda:0"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
@@ -165,6 +167,12 @@ def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSpecError) as caught:
         check(problem)
     assert str(caught.value).startswith(message)
+
+
+def test_a_device_that_is_not_there_is_named_at_the_first_ask() -> None:
+    settings = {"name": "primo", "settings": {"device": "cuda:99"}}
+    with pytest.raises(DeviceError, match=r"settings\.device: torch cannot use 'cuda:99'"):
+        suggest(ONE.problem(algorithm=settings), [], count=1, seed=0)
 
 
 def test_an_unknown_algorithm_is_named() -> None:
