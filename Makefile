@@ -9,7 +9,7 @@ SEED ?= 0
 # One thread a process: trials, optimizer and tests share few cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test simulate kills fuzz golden helm prometheus grafana lint format crds chart dashboards pictures package audit benchmark clean
+.PHONY: help demo test simulate kills gpu fuzz golden helm prometheus grafana lint format crds chart dashboards pictures package audit benchmark clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -28,6 +28,10 @@ test: $(VENV)/installed helm  ## set up and run all tests
 
 kills: $(VENV)/installed  ## kill -9 of everything in a real study, KILLS=50 times; SEED=draws other moments
 	PRIMO_KILLS=$(KILLS) PRIMO_KILLS_SEED=$(SEED) $(BIN)/pytest -q -s tests/kills
+
+gpu: $(VENV)/installed  ## what needs an NVIDIA GPU: models on it, energy, trials that train on it
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt nvidia-ml-py
+	$(BIN)/pytest -q tests/gpu
 
 fuzz: $(VENV)/installed  ## hostile objects and words, FUZZ=how many of each; minutes
 	PRIMO_FUZZ=$(or $(FUZZ),2000) $(BIN)/pytest -q --timeout 3600 tests/fuzz

@@ -243,7 +243,8 @@ def test_variables_are_those_of_the_pod_and_none_of_the_node(ns: Namespace) -> N
     declared = {"A": "a", "B": "ab $(A) $(NONE)", "POD": "p", "S": "hidden"}
     assert {name: found[name] for name in declared} == declared
     allowed = {"PATH", "HOME", "TMPDIR", "HOSTNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ"}
-    allowed |= {"VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}
+    allowed |= {"VIRTUAL_ENV", "LD_LIBRARY_PATH"}
+    allowed |= {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}
     assert set(found) - set(declared) <= allowed
     assert found["HOME"] != os.environ.get("HOME")
 

@@ -17,7 +17,8 @@ from primo_local.node import shim
 log = logging.getLogger(__name__)
 
 SIGNALLED: Final = 128
-INHERITED: Final = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "VIRTUAL_ENV")
+# LD_LIBRARY_PATH: where a machine may have its GPU's driver, which a container runtime mounts.
+INHERITED: Final = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TZ", "VIRTUAL_ENV")
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
