@@ -22,6 +22,7 @@ class Entry:
 
 OPTIMIZERS = {
     "primo": Entry("ours", "primo", uses_priors=True),
+    "primo-cuda": Entry("ours", "primo-cuda", uses_priors=True),
     "moasha": Entry("ours", "moasha"),
     "qlognehvi": Entry("ours", "qlognehvi"),
     "parego": Entry("ours", "parego"),

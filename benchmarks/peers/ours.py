@@ -11,6 +11,8 @@ import torch  # noqa: F401
 from peers.adapter import Proposal, Spec
 from primo_optimizer import Observation, Problem, Trial, suggest
 
+# Of an algorithm: its name, and settings that differ from the defaults.
+VARIANTS: dict[str, tuple[str, Mapping[str, Any]]] = {"primo-cuda": ("primo", {"device": "cuda"})}
 PACKAGES = ("primo-operator", "torch", "numpy", "scipy")
 
 
@@ -55,5 +57,6 @@ class Ours:
 
 
 def make(variant: str, spec: Spec, seed: int, settings: Mapping[str, Any]) -> Ours:
-    algorithm = {"name": variant, "settings": dict(settings)}
+    name, own = VARIANTS.get(variant, (variant, {}))
+    algorithm = {"name": name, "settings": {**own, **settings}}
     return Ours(Problem.from_spec({**spec, "algorithm": algorithm}), seed)
