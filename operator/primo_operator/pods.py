@@ -35,6 +35,11 @@ ENDLESS = frozenset(
 # started. A command that does not exist is a StartError in other words.
 INTERRUPTED = ("context canceled", "context deadline exceeded")
 KILLED = (137, 143)  # by SIGKILL, by SIGTERM
+# Why the kubelet ended a pod for the pod's own doing: its storage, its own activeDeadlineSeconds.
+OF_THE_POD: Mapping[str | None, Reason] = {
+    "Evicted": Reason.EVICTED,
+    "DeadlineExceeded": Reason.DEADLINE_EXCEEDED,
+}
 NEVER = "1970-01-01T00:00:00Z"
 MAX_NAMES = 10
 # What a Job says once it has given up on its pod, or is content with it.
@@ -138,9 +143,11 @@ def _lost(pod: Object, verdict: State | None) -> Outcome:
 def _ended(pod: Object, run: Run, spec: StudySpec) -> Outcome:
     """The verdict on a pod that came to its own end."""
     status = _status(pod)
-    if status.get("reason") == "Evicted":
-        return Outcome(Reason.EVICTED, _text(status.get("message")))
+    if own := OF_THE_POD.get(status.get("reason")):
+        return Outcome(own, _text(status.get("message")))
     ends = [s["terminated"] for s in _states(pod, "containerStatuses") if "terminated" in s]
+    if not ends and (failed := _failed_before(pod)):
+        return Outcome(Reason.FAILED, failed)
     if not ends or any(end.get("reason") == "ContainerStatusUnknown" for end in ends):
         why = _text(status.get("message")) or status.get("reason")
         return Outcome(Reason.LOST, why or "how its containers ended is unknown")
@@ -155,6 +162,17 @@ def _ended(pod: Object, run: Run, spec: StudySpec) -> Outcome:
         if end.get("exitCode") != 0:
             return Outcome(Reason.FAILED, _failure(end))
     return _measured(newest(_messages(pod)), run, spec)
+
+
+def _failed_before(pod: Object) -> str | None:
+    """Of the init container that failed, so that no container of the run has started."""
+    for container in reversed(_status(pod).get("initContainerStatuses") or ()):
+        # They run one after the other: after the latest that has ended none has begun.
+        end = (container.get("state") or {}).get("terminated")
+        if end and container.get("name") != names.SIDECAR:
+            failed = end.get("exitCode") != 0
+            return f"init container {container.get('name')}: {_failure(end)}" if failed else None
+    return None
 
 
 def _failure(end: State) -> str:

@@ -220,6 +220,53 @@ def test_eviction_for_its_own_storage_is_the_scripts_doing() -> None:
     assert verdict(found).reason is Reason.EVICTED
 
 
+@pytest.mark.parametrize("code", [0, 137, 143])
+def test_a_deadline_of_the_pod_is_one_however_its_script_takes_the_signal(code: int) -> None:
+    """The kubelet minds `activeDeadlineSeconds` of the pod, the Job controller that of the Job."""
+    found = pod(code, phase="Failed", message=message())
+    words = "Pod was active on the node longer than the specified deadline"
+    found["status"] |= {"reason": "DeadlineExceeded", "message": words}
+    ended = verdict(found)
+    assert (ended.reason, ended.message) == (Reason.DEADLINE_EXCEEDED, words)
+
+
+def initialised(*codes: int | None) -> dict[str, Any]:
+    """A pod that failed before its main container, with init containers that ended so."""
+    found = pod(None, phase="Failed")
+    (main,) = found["status"]["containerStatuses"]
+    main["state"] = {"waiting": {"reason": "PodInitializing"}}
+    for number, code in enumerate(codes):
+        state: dict[str, Any] = {"waiting": {"reason": "PodInitializing"}}
+        if code is not None:
+            state = {"terminated": {"exitCode": code, "reason": "Error", "message": "no bucket"}}
+        found["status"]["initContainerStatuses"].append({"name": f"init-{number}", "state": state})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "words"),
+    [
+        pytest.param(
+            initialised(0, 1, None),
+            Reason.FAILED,
+            "init container init-1: exit code 1 (Error): no bucket",
+            id="it failed, and those after it have not begun",
+        ),
+        pytest.param(
+            initialised(0, 0), Reason.LOST, "how its containers ended is unknown", id="none failed"
+        ),
+        pytest.param(
+            initialised(), Reason.LOST, "how its containers ended is unknown", id="there is none"
+        ),
+    ],
+)
+def test_an_init_container_that_fails_is_the_users_doing(
+    found: dict[str, Any], reason: Reason, words: str
+) -> None:
+    ended = verdict(found)
+    assert (ended.reason, ended.message) == (reason, words)
+
+
 def test_a_failure_shows_the_last_words_and_not_our_own_record() -> None:
     found = pod(1, reason="Error")
     found["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = "ValueError: bad lr"
