@@ -140,6 +140,9 @@ class KubernetesCluster:
     async def get_study(self, namespace: str, name: str) -> Object | None:
         return await self._get(_one(STUDIES, namespace, name))
 
+    async def get_trial(self, namespace: str, name: str) -> Object | None:
+        return await self._get(_one(TRIALS, namespace, name))
+
     async def get_job(self, namespace: str, name: str) -> Object | None:
         return await self._get(_one(JOBS, namespace, name))
 

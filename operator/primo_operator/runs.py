@@ -43,14 +43,14 @@ class Runs:
     writer: Writer
 
     async def start(self, key: Key, study: Study, suggestion: Suggestion) -> bool:
-        """A new trial and its first Job; False if the number was taken already."""
+        """A new trial and its first Job; False if there is an object of its name already."""
         writer, memory = self.writer, self.writer.memories[key]
         manifest = manifests.trial_object(study, suggestion)
         try:
             made = await writer.cluster.create_trial(manifest)
         except AlreadyExistsError:
-            # An earlier pass got this far and then died, or our view lags: its object holds.
             memory.doubted = True
+            await self._pass_over(key, study, suggestion.trial, manifest["metadata"]["name"])
             return False
         except RefusedError:
             raise
@@ -61,6 +61,19 @@ class Runs:
         if trial := self._announced(key, study, made):
             await self.launch(key, study, trial)
         return True
+
+    async def _pass_over(self, key: Key, study: Study, number: int, name: str) -> None:
+        """A number whose name is taken is used up, unless it is the study's own trial.
+
+        Then an earlier pass got this far and died, or our view lags: its object holds.
+        """
+        found = await self.writer.cluster.get_trial(study.namespace, name)
+        if found is None or _is_trial(found, study, number):
+            return
+        self.writer.memories[key].used_numbers.add(number)
+        message = f"there is no trial {number}: an object of its name, {name}, is somebody else's"
+        log.warning("name taken", extra={"study": study.name, "trial": number})
+        self.writer.notify(key, "NameTaken", message, warning=True)
 
     async def adopt(self, key: Key, request: Request, fidelity: float | None) -> bool:
         """A trial of the user's gets its number; that announces its first run."""
@@ -249,6 +262,11 @@ class Runs:
         memory.jobs[trial.run.job] = JobState.UNMADE
         retry_at = self.writer.clock.now() + REFUSED_RETRY_S
         memory.refusals[trial.run.job] = Refusal(waiting, retry_at)
+
+
+def _is_trial(obj: Object, study: Study, number: int) -> bool:
+    owners = {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ()}
+    return study.uid in owners and obj["spec"].get("number") == number
 
 
 def _why(error: RefusedError) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from primo_operator import names
 from primo_operator.memory import Memory, Refusal
 from primo_operator.mirror import Kind
 from primo_study.study import Waiting
@@ -276,6 +277,21 @@ def test_a_trial_that_was_refused_once_takes_no_slot_besides_the_one_that_is_fre
     world.operator.reconciler.memories[KEY] = memory
     world.run()  # the checker counts the slots
     assert world.api.objects[Kind.TRIAL]["a"]["spec"]["number"] == 0
+
+
+@pytest.mark.parametrize("of", [STUDY, "another"])
+def test_a_trials_name_that_is_taken_costs_its_number_and_holds_up_nothing(of: str) -> None:
+    """By a trial that a user has made and named so, of this study or of none."""
+    world = World(Scenario(trials=4, parallelism=2, rungs=1))
+    uid = world.api.objects[Kind.STUDY][STUDY]["metadata"]["uid"]
+    name = names.trial(STUDY, uid, 2)
+    world.user.make_trial(name, 7, of)
+    world.run()
+    assert world.phase == "Completed"
+    theirs = world.api.objects[Kind.TRIAL].pop(name)
+    assert theirs["spec"].get("number") == (0 if of == STUDY else None)
+    numbers = [trial["spec"]["number"] for trial in world.api.objects[Kind.TRIAL].values()]
+    assert sorted(numbers) == ([1, 3] if of == STUDY else [0, 1, 3])
 
 
 def test_a_run_that_has_ended_well_is_not_lost_because_the_watch_of_pods_is_late() -> None:

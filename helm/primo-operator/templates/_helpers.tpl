@@ -147,10 +147,11 @@ annotations:
 - apiGroups: [primo.dev]
   resources: [primostudies]
   verbs: [get, list, watch]
-# A trial's object is made before its first Job; one that a user has made gets its number.
+# A trial's object is made before its first Job; one that a user has made gets its number. It is
+# asked for by name when its name turns out to be taken.
 - apiGroups: [primo.dev]
   resources: [primotrials]
-  verbs: [create, list, patch, watch]
+  verbs: [create, get, list, patch, watch]
 - apiGroups: [primo.dev]
   resources: [primostudies/status, primotrials/status]
   verbs: [patch]

@@ -42,6 +42,9 @@ class SimulatedCluster:
     async def get_study(self, namespace: str, name: str) -> Object | None:
         return await Call("get study", lambda: self._api.get(Kind.STUDY, name))
 
+    async def get_trial(self, namespace: str, name: str) -> Object | None:
+        return await Call("get trial", lambda: self._api.get(Kind.TRIAL, name))
+
     async def get_job(self, namespace: str, name: str) -> Object | None:
         return await Call("get job", lambda: self._api.get(Kind.JOB, name))
 

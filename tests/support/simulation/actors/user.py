@@ -59,13 +59,13 @@ class User:
     def annotate(self, trial: str, key: str, value: str | None) -> None:
         self.world.api.edit(Kind.TRIAL, trial, {"metadata": {"annotations": {key: value}}})
 
-    def make_trial(self, name: str, x: int) -> None:
+    def make_trial(self, name: str, x: int, study: str = STUDY) -> None:
         """A trial of her own."""
         trial = {
             "apiVersion": names.API_VERSION,
             "kind": names.TRIAL_KIND,
             "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {"study": STUDY, "parameters": {"x": x}},
+            "spec": {"study": study, "parameters": {"x": x}},
         }
         self.world.api.create(Kind.TRIAL, trial)
 
