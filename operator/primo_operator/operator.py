@@ -29,7 +29,8 @@ class Operator:
         """Args:
         candidacy: what it waits for before it works, while it watches already; None: it works at
             once.
-        end: called with 1 if it leads no more: all work has stopped, and the process must end.
+        end: called with 1 if it leads no more, or a part of it has ended by a bug: all work has
+            stopped, and the process must end.
         """
         self._mirror = Mirror()
         self._assembled = assembled(settings, self._mirror, context, candidacy, namespaces)
@@ -72,7 +73,20 @@ class Operator:
         return [task.get_name() for task in self._tasks if task.done()]
 
     def _run(self, name: str, what: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(what, name=name))
+        task = asyncio.create_task(what, name=name)
+        task.add_done_callback(self._has_ended)
+        self._tasks.append(task)
+
+    def _has_ended(self, task: asyncio.Task[None]) -> None:
+        """Unless it was told to: nothing goes on without it, and nobody else would say why."""
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        known = isinstance(error, LeadershipLostError)
+        log.error("stopping: %s: %s", task.get_name(), error, exc_info=None if known else error)
+        for other in self._tasks:
+            other.cancel()
+        self._end(1)
 
     def _work(self, parts: Parts) -> None:
         # Who waits for the lead sees the studies too, and would show them a second time.
@@ -81,14 +95,6 @@ class Operator:
         self._run("notices", parts.cluster.post_notices())
 
     async def _lead(self, parts: Parts, elector: Elector) -> None:
-        try:
-            await elector.acquire()
-            self._work(parts)
-            await elector.hold()
-        except Exception as error:  # after a bug of ours too: one that neither leads nor waits
-            known = isinstance(error, LeadershipLostError)
-            log.error("stopping: %s", error, exc_info=None if known else error)
-            for task in self._tasks:
-                if task is not asyncio.current_task():
-                    task.cancel()
-            self._end(1)
+        await elector.acquire()
+        self._work(parts)
+        await elector.hold()

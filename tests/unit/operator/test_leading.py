@@ -9,9 +9,11 @@ import pytest
 from kubernetes.aio.client import ApiClient, Configuration
 
 from primo_operator import handlers, parts
+from primo_operator.definitions import Definitions
 from primo_operator.leadership import Candidacy, Elector, LeadershipLostError
 from primo_operator.queue import StudyQueue
 from primo_operator.settings import Settings
+from primo_operator.watching import Watching
 
 CANDIDACY = Candidacy("n", "primo-operator", "a")
 
@@ -124,3 +126,28 @@ def test_without_an_election_it_works_at_once(monkeypatch: pytest.MonkeyPatch) -
         assert wiring.story == ["works", "stops"]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("part", [Watching, Definitions, StudyQueue])
+def test_a_part_that_ends_by_a_bug_says_why_and_ends_the_process(
+    part: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not only where somebody asks for its health: it would be there, and deaf, or do nothing."""
+
+    async def dies(self: object) -> None:
+        await settle()
+        raise KeyError("a bug of ours")
+
+    async def scenario() -> None:
+        wiring = Wiring(monkeypatch)
+        monkeypatch.setattr(part, "run", dies)
+        stop = await wiring.start(None)
+        await settle()
+        assert wiring.ending.result() == 1
+        assert "works" not in wiring.story or wiring.story == ["works", "stops"]
+        await stop()
+
+    asyncio.run(scenario())
+    (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "a bug of ours" in said.getMessage()
+    assert said.exc_info
