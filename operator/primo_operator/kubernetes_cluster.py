@@ -55,6 +55,7 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 Count = Callable[[str, str, int | None], None]
 
 PAGE = 500
+LIST_AGAIN = 2  # times from the start, when its pages have expired
 # A watch is ended by the server before it falls silent; without even a bookmark it is dead.
 WATCH_S = 300
 SILENCE_S = 150.0
@@ -331,21 +332,21 @@ class KubernetesCluster:
         except NotFoundError:
             return None
 
-    async def _list(self, path: str, selector: str) -> Listing:
+    async def _list(self, path: str, selector: str, again: int = LIST_AGAIN) -> Listing:
         query: dict[str, Any] = {"labelSelector": selector, "limit": PAGE}
-        while True:
-            items: list[Object] = []
-            try:
-                page = await self._call("GET", path, query=query)
+        items: list[Object] = []
+        try:
+            page = await self._call("GET", path, query=query)
+            items += page["items"]
+            while token := page["metadata"].get("continue"):
+                page = await self._call("GET", path, query={**query, "continue": token})
                 items += page["items"]
-                while token := page["metadata"].get("continue"):
-                    page = await self._call("GET", path, query={**query, "continue": token})
-                    items += page["items"]
-            except RefusedError as error:
-                if error.status == 410 and items:
-                    continue  # the pages have expired: half a list is never used
+        except RefusedError as error:
+            if error.status != 410 or not items or not again:
                 raise
-            return Listing(items, int(page["metadata"]["resourceVersion"]))
+            # The pages have expired: half a list is never used.
+            return await self._list(path, selector, again - 1)
+        return Listing(items, int(page["metadata"]["resourceVersion"]))
 
     async def _patch_status(self, path: str, patch: Object, version: str) -> Object:
         body = {"metadata": {"resourceVersion": version}, "status": patch}

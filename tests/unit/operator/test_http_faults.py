@@ -68,6 +68,21 @@ def test_half_a_list_is_never_used() -> None:
     assert asked == [None, "next", None, "again"]
 
 
+def test_a_list_whose_pages_always_expire_is_given_up() -> None:
+    """The pass is repeated, later and later: in a loop of its own the call would never end."""
+    asked: list[str | None] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.query.get("continue"))
+        if asked[-1] is None:
+            return page(["a"], "next")
+        return web.json_response(GONE, status=410)
+
+    with pytest.raises(RefusedError, match="410"):
+        against(handler, lambda cluster: cluster.list_jobs("team", "digits"))
+    assert asked == [None, "next"] * 3
+
+
 def test_a_busy_server_is_given_the_time_that_it_asks_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
