@@ -194,7 +194,7 @@ class KubernetesCluster:
         url = f"{self._client.configuration.host.rstrip('/')}{path}?{urlencode(query)}"
         limits = aiohttp.ClientTimeout(sock_connect=self._timeout_s, sock_read=SILENCE_S)
         headers = {"Accept": "application/json"}
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+        await self._authorize(headers, "GET", path)
         try:
             answer = await self._client.rest_client.request(
                 "GET", url, headers=headers, _request_timeout=limits
@@ -352,6 +352,15 @@ class KubernetesCluster:
         body = {"metadata": {"resourceVersion": version}, "status": patch}
         return await self._call("PATCH", f"{path}/status", body=body, kind=MERGE_PATCH)
 
+    async def _authorize(self, headers: dict[str, str], method: str, path: str) -> None:
+        """Add the token, which is read anew when it may have been rotated."""
+        try:
+            await self._client.update_params_for_auth(
+                headers, [], ["BearerToken"], path, method, None
+            )
+        except (config.ConfigException, OSError) as error:
+            raise ClusterError(f"{method} {path}: no credentials: {error}") from error
+
     async def _call(
         self,
         method: str,
@@ -366,10 +375,7 @@ class KubernetesCluster:
             url += "?" + urlencode(query)
         headers = {"Accept": "application/json", "Content-Type": kind}
         for wait_s in (*BUSY_WAITS_S, None):
-            # Reads the token anew when it has been rotated.
-            await self._client.update_params_for_auth(
-                headers, [], ["BearerToken"], path, method, body
-            )
+            await self._authorize(headers, method, path)
             if method != "GET" and not self._may_write():
                 message = f"{method} {path}: not sent, this operator does not lead any more"
                 raise ClusterError(message)

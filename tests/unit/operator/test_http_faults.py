@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException
 
 from primo_operator.clock import SystemClock
 from primo_operator.cluster import (
@@ -18,6 +19,7 @@ from primo_operator.cluster import (
     TooLargeError,
 )
 from primo_operator.kubernetes_cluster import KubernetesCluster
+from primo_operator.mirror import Kind
 
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "the token has expired"}
@@ -81,6 +83,34 @@ def test_a_list_whose_pages_always_expire_is_given_up() -> None:
     with pytest.raises(RefusedError, match="410"):
         against(handler, lambda cluster: cluster.list_jobs("team", "digits"))
     assert asked == [None, "next"] * 3
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("No such file or directory"), ConfigException("Token file exists but empty.")]
+)
+def test_a_token_that_cannot_be_read_is_asked_for_again_with_the_next_call(
+    error: Exception,
+) -> None:
+    """Else it would end the watches, and the lead."""
+
+    def refresh(configuration: Configuration) -> None:
+        raise error
+
+    async def calls(cluster: KubernetesCluster) -> None:
+        configuration = cluster._client.configuration
+        configuration.api_key["BearerToken"] = "bearer old"
+        configuration.refresh_api_key_hook = refresh
+        with pytest.raises(ClusterError, match=r"GET .*/jobs/j: no credentials"):
+            await cluster.get_job("team", "j")
+        with pytest.raises(ClusterError, match=r"GET .*/jobs: no credentials"):
+            await anext(cluster.events(Kind.JOB, "team", 7))
+        configuration.refresh_api_key_hook = None
+        assert await cluster.get_job("team", "j") == {}
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    against(handler, calls)
 
 
 def test_a_busy_server_is_given_the_time_that_it_asks_for(
