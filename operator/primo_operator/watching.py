@@ -22,6 +22,8 @@ from primo_operator.queue import DEBOUNCE_S
 log = logging.getLogger(__name__)
 
 AGAIN_S = 0.1
+# A watch that ends sooner, without an event, is none: something on the way does not let it live.
+SHORT_S = 1.0
 RETRY_S = 1.0
 RETRY_MAX_S = 30.0
 # Of the time after which a pass would list its study by itself.
@@ -93,10 +95,13 @@ class Watching:
                 if not version:
                     version = await self._list(kind, namespace)
                     self._mark_all()
+                began, heard = self.monotonic(), False
                 async for event, obj in self.stream.events(kind, namespace, version):
-                    version, pause_s = version_of(obj) or version, RETRY_S
+                    version, pause_s, heard = version_of(obj) or version, RETRY_S, True
                     if event != "BOOKMARK":
                         self._absorb(kind, obj, deleted=event == "DELETED")
+                if not heard and self.monotonic() < began + SHORT_S:
+                    raise ClusterError("it ended at once, and had nothing to show")
                 await asyncio.sleep(AGAIN_S)
             except ClusterError as error:
                 expired = isinstance(error, RefusedError) and error.status == GONE

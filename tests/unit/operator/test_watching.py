@@ -174,3 +174,17 @@ def test_an_object_that_nobody_understands_blinds_us_to_no_other() -> None:
         watched.task.cancel()
 
     run(scenario())
+
+
+def test_a_watch_that_ends_at_once_each_time_is_asked_for_less_and_less_often() -> None:
+    async def scenario() -> None:
+        store = Store(study())
+        for _ in range(1000):
+            store.sent[Kind.JOB].put_nowait(None)
+        watched = Watched(store)
+        await asyncio.sleep(120.0)
+        assert 3 < len(store.watched_from[Kind.JOB]) < 15
+        assert len(store.lists) == 4, "what was listed is good"
+        watched.task.cancel()
+
+    run(scenario())
