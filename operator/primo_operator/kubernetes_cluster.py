@@ -163,7 +163,7 @@ class KubernetesCluster:
 
     async def failed_creates(self, namespace: str, job: str) -> Sequence[str]:
         fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
-        found = await self._call("GET", EVENTS.format(namespace), query={"fieldSelector": fields})
+        found = await self._page(EVENTS.format(namespace), {"fieldSelector": fields})
         events = sorted(found["items"], key=lambda event: event.get("lastTimestamp") or "")
         return [event.get("message") or "" for event in events]
 
@@ -173,7 +173,7 @@ class KubernetesCluster:
         path, selector = _everywhere(kind, namespace)
         query: dict[str, Any] = {"limit": PAGE, **selector}
         while True:
-            page = await self._call("GET", path, query=query)
+            page = await self._page(path, query)
             head = {"apiVersion": page["apiVersion"], "kind": page["kind"].removesuffix("List")}
             items = [{**head, **item} for item in page["items"]]
             yield items, int(page["metadata"]["resourceVersion"])
@@ -336,10 +336,10 @@ class KubernetesCluster:
         query: dict[str, Any] = {"labelSelector": selector, "limit": PAGE}
         items: list[Object] = []
         try:
-            page = await self._call("GET", path, query=query)
+            page = await self._page(path, query)
             items += page["items"]
             while token := page["metadata"].get("continue"):
-                page = await self._call("GET", path, query={**query, "continue": token})
+                page = await self._page(path, {**query, "continue": token})
                 items += page["items"]
         except RefusedError as error:
             if error.status != 410 or not items or not again:
@@ -347,6 +347,17 @@ class KubernetesCluster:
             # The pages have expired: half a list is never used.
             return await self._list(path, selector, again - 1)
         return Listing(items, int(page["metadata"]["resourceVersion"]))
+
+    async def _page(self, path: str, query: Mapping[str, Any]) -> Object:
+        """Some of a list, or all of it; what else is JSON may be a proxy's."""
+        page = await self._call("GET", path, query=query)
+        try:
+            items, _ = page["items"], int(page["metadata"]["resourceVersion"])
+        except (KeyError, TypeError, ValueError):
+            items = None
+        if not isinstance(items, list):
+            raise ClusterError(f"GET {path}: the answer is no list")
+        return page
 
     async def _patch_status(self, path: str, patch: Object, version: str) -> Object:
         body = {"metadata": {"resourceVersion": version}, "status": patch}

@@ -86,6 +86,33 @@ def test_a_list_whose_pages_always_expire_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"items": None, "metadata": {"resourceVersion": "7"}},
+        {"items": [], "metadata": {}},
+        {"items": [], "metadata": {"resourceVersion": "seven"}},
+        {"error": "log in"},
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_no_list_is_none(answer: dict[str, Any]) -> None:
+    """It is neither taken for a bug of ours, nor the end of the watches."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response(answer)
+
+    calls: list[Callable[[KubernetesCluster], Any]] = [
+        lambda cluster: cluster.list_jobs("team", "digits"),
+        lambda cluster: anext(cluster.pages(Kind.JOB, "team")),
+        lambda cluster: cluster.failed_creates("team", "j"),
+    ]
+    for call in calls:
+        with pytest.raises(ClusterError, match="the answer is no list"):
+            against(handler, call)
+
+
+@pytest.mark.parametrize(
     "error", [OSError("No such file or directory"), ConfigException("Token file exists but empty.")]
 )
 def test_a_token_that_cannot_be_read_is_asked_for_again_with_the_next_call(
