@@ -42,6 +42,8 @@ OF_THE_POD: Mapping[str | None, Reason] = {
 }
 NEVER = "1970-01-01T00:00:00Z"
 MAX_NAMES = 10
+# Nine times 0.1 is less than 0.9, and 0.9 as a float of 32 bits is, too.
+ROUNDING = 1e-6
 # What a Job says once it has given up on its pod, or is content with it.
 VERDICTS = ("FailureTarget", "Failed", "SuccessCriteriaMet", "Complete")
 
@@ -198,9 +200,8 @@ def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
     bad = [(n, v) for n, v in (*values.items(), *constrained.items()) if not math.isfinite(v)]
     if bad:
         return Outcome(Reason.DIVERGED, ", ".join(f"{name} is {v}" for name, v in bad))
-    told = summary.fidelity is not None and not summary.partial
-    short = run.fidelity is not None and told
-    if short and summary.fidelity < run.fidelity:  # type: ignore[operator]  # both are numbers
+    told = None not in (summary.fidelity, run.fidelity) and not summary.partial
+    if told and not _reached(summary, run):
         message = f"it ended with exit code 0 at fidelity {summary.fidelity:g} of {run.fidelity:g}"
         return Outcome(Reason.FAILED, message)
     feasible = spec.problem().violation(constrained) == 0.0 if constrained else None
@@ -230,7 +231,7 @@ def _missing(summary: Summary | None, run: Run, spec: StudySpec) -> str:
 def _reached(summary: Summary, run: Run) -> bool:
     if run.fidelity is None or summary.fidelity is None:
         return False
-    return summary.fidelity >= run.fidelity
+    return summary.fidelity >= run.fidelity * (1 - ROUNDING)
 
 
 def _value(summary: Summary, measured: Objective | Constraint) -> float:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from primo_operator.pods import outcome, times, waiting
@@ -218,6 +219,26 @@ def test_eviction_for_its_own_storage_is_the_scripts_doing() -> None:
     found = pod(137, reason="ContainerStatusUnknown")
     found["status"] |= {"reason": "Evicted", "message": "emptyDir exceeds its limit"}
     assert verdict(found).reason is Reason.EVICTED
+
+
+@pytest.mark.parametrize(
+    ("reached", "reason"),
+    [
+        pytest.param(sum([0.1] * 9), Reason.COMPLETED, id="added up"),
+        pytest.param(float(np.float32(0.9)), Reason.COMPLETED, id="of 32 bits"),
+        pytest.param(0.8999, Reason.FAILED, id="short"),
+    ],
+)
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_fidelity_is_reached_though_it_was_rounded_on_the_way(
+    reached: float, partial: bool, reason: Reason
+) -> None:
+    assert reached < 0.9
+    found = pod(0, message=message(fidelity=reached, partial=partial))
+    ended = outcome(found, False, None, False, run(fidelity=0.9), spec())
+    short = Reason.METRICS_UNAVAILABLE if partial else Reason.FAILED
+    assert ended
+    assert ended.reason is (reason if reason is Reason.COMPLETED else short)
 
 
 @pytest.mark.parametrize("code", [0, 137, 143])
