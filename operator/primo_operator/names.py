@@ -20,6 +20,8 @@ TRIAL_LABEL: Final = f"{GROUP}/trial"
 RUNG_LABEL: Final = f"{GROUP}/rung"
 ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 TEMPLATE_LABEL: Final = f"{GROUP}/template"
+# Kubernetes's own, on the pods of a Job.
+JOB_LABEL: Final = "batch.kubernetes.io/job-name"
 # Trials that users have made by hand wear no label of ours before they have their number.
 UNLABELLED: Final = f"!{STUDY_LABEL}"
 # What a user asks of a trial. Any word is a reason to stop but "false"; each new word is one retry.

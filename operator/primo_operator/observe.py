@@ -38,7 +38,7 @@ from primo_study.study import (
     epoch,
 )
 
-# By the name of their Job; whether they are gone.
+# By the name of their Job, also of those that have outlived it; whether they are gone.
 Pods = Mapping[str, Sequence[tuple[Object, bool]]]
 
 # A Job this long without a pod is asked for the Events that say why.
@@ -198,6 +198,11 @@ def _job_of(pod: Object) -> str | None:
     return next((owner["name"] for owner in owners if owner["kind"] == "Job"), None)
 
 
+def _made_by(pod: Object) -> str | None:
+    """Also of a pod that was left behind when its Job was deleted, and goes on without an owner."""
+    return _job_of(pod) or (pod["metadata"].get("labels") or {}).get(names.JOB_LABEL)
+
+
 # --- trials
 
 
@@ -238,7 +243,7 @@ def _pods_by_job(family: Family) -> Pods:
         *((pod, False) for pod in family.pods),
         *((pod, True) for pod in family.departed.values()),
     ):
-        pods.setdefault(_job_of(pod) or "", []).append((pod, gone))
+        pods.setdefault(_made_by(pod) or "", []).append((pod, gone))
     return pods
 
 
@@ -309,7 +314,7 @@ def _evidence(
         return Evidence(waiting=_missing(measured), measured=measured)
     state = JobState.PRESENT if job else memory.jobs.get(run.job, JobState.UNSEEN)
     newest = max(
-        pods.get(run.job, ()),
+        (pair for pair in pods.get(run.job, ()) if _job_of(pair[0])),  # anybody may wear a label
         key=lambda pair: (pair[0]["metadata"]["creationTimestamp"], not pair[1]),
         default=None,
     )

@@ -88,7 +88,7 @@ def slim_job(obj: Object) -> Object:
 def slim_pod(obj: Object) -> Object:
     """A pod without its spec: how it stands says its status."""
     return {
-        "metadata": _metadata(obj["metadata"], (names.STUDY_LABEL,)),
+        "metadata": _metadata(obj["metadata"], (names.STUDY_LABEL, names.JOB_LABEL)),
         "status": obj.get("status") or {},
     }
 

@@ -303,6 +303,18 @@ def test_a_run_that_has_ended_well_is_not_lost_because_the_watch_of_pods_is_late
     assert (run["attempt"], run["reason"]) == (0, "Completed")
 
 
+def test_a_pod_that_has_outlived_its_job_is_waited_for() -> None:
+    """As after `kubectl delete job --cascade=orphan`; the kubelet sees that none starts beside."""
+    for seed in range(4):
+        world = World(Scenario(trials=2, parallelism=2, rungs=1, checkpoints=True), seed)
+        while not any(pod["status"]["phase"] == "Running" for pod in _pods(world)):
+            world.advance(0.1)
+        for name in list(world.api.objects[Kind.JOB]):
+            world.api.delete(Kind.JOB, name, orphan=True)
+        world.run()
+        assert _phases(world) == ["Completed", "Completed"]
+
+
 def test_a_deleted_trial_takes_its_number_along() -> None:
     """The checker sees that no number is used twice."""
     deleted = 0
@@ -317,6 +329,10 @@ def test_a_deleted_trial_takes_its_number_along() -> None:
 def _phases(world: World) -> list[str]:
     trials = sorted(world.api.objects[Kind.TRIAL].items())
     return [(trial.get("status") or {}).get("phase") or "Queued" for _, trial in trials]
+
+
+def _pods(world: World) -> list[Any]:
+    return list(world.api.objects[Kind.POD].values())
 
 
 def _names(world: World) -> list[str]:

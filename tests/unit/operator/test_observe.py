@@ -181,3 +181,30 @@ def test_a_pod_of_an_earlier_run_lingers_until_it_has_ended(
         metadata = {"name": f"p{number}", "uid": f"uid-p{number}", "ownerReferences": [of_job]}
         found.objects[Kind.POD][f"uid-p{number}"] = {"metadata": metadata, "status": status}
     assert lingering(found, view) == expected
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_who_wears_the_label_of_a_job_is_waited_for_but_says_nothing_of_its_run(
+    owned: bool,
+) -> None:
+    """Whoever may make pods could give the pod of a run another result, and be the newer one."""
+    obj = trial_object("t-0", 0)
+    found = family(obj)
+    view = found.trials["t-0"]
+    assert view.record
+    name = view.record.run.job
+    job = {"name": name, "uid": "uid-j", "creationTimestamp": STAMP}
+    of_trial = {"ownerReferences": [owner("uid-t-0")]}
+    found.objects[Kind.JOB]["uid-j"] = {
+        "metadata": {**job, **of_trial},
+        "spec": {"template": {"spec": {}}},
+    }
+    metadata = {"name": "p", "uid": "uid-p", "creationTimestamp": STAMP}
+    metadata["labels"] = {names.JOB_LABEL: name}
+    if owned:
+        metadata["ownerReferences"] = [{"kind": "Job", "name": name, "uid": "uid-j"}]
+    found.objects[Kind.POD]["uid-p"] = {"metadata": metadata, "status": OVER}
+    (seen_trial,) = seen_by(found).trials
+    assert (seen_trial.evidence.pod is not None) == owned
+    found.objects[Kind.POD]["uid-p"]["status"] = RUNNING
+    assert lingering(found, view)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from primo_operator import names
 from primo_operator.cluster import Object
 from primo_operator.mirror import Kind
 from support.simulation.scenario import NAMESPACE
@@ -38,7 +39,7 @@ class JobController:
             self.world.later(BATCH_S, lambda: self._sync(name))
             self._expire(obj)
         elif kind is Kind.POD and event != "ADDED":
-            for owner in obj["metadata"]["ownerReferences"]:
+            for owner in obj["metadata"].get("ownerReferences") or ():
                 self.world.later(BATCH_S, lambda owner=owner["name"]: self._sync(owner))
 
     def refusals(self, job: str) -> list[str]:
@@ -48,7 +49,8 @@ class JobController:
     def pod_of(self, job: Object) -> Object | None:
         pod = self.world.api.objects[Kind.POD].get(f"{job['metadata']['name']}-pod")
         uid = job["metadata"]["uid"]
-        mine = pod and any(o["uid"] == uid for o in pod["metadata"]["ownerReferences"])
+        owners = pod["metadata"].get("ownerReferences") or () if pod else ()
+        mine = any(owner["uid"] == uid for owner in owners)
         return pod if mine else None
 
     def _sync(self, name: str) -> None:
@@ -101,7 +103,7 @@ class JobController:
         metadata = {
             "name": f"{name}-pod",
             "namespace": NAMESPACE,
-            "labels": template["metadata"].get("labels") or {},
+            "labels": {**(template["metadata"].get("labels") or {}), names.JOB_LABEL: name},
             "ownerReferences": [{"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}],
         }
         pod = {"metadata": metadata, "spec": template["spec"], "status": {"phase": "Pending"}}

@@ -174,5 +174,5 @@ def _environment(pod: Object) -> dict[str, str]:
 
 def _trial_of(pod: Object) -> str | None:
     """The object of its trial, by which its checkpoints lie."""
-    job = pod["metadata"]["ownerReferences"][0]["name"]
+    job = pod["metadata"]["labels"][names.JOB_LABEL]
     return job.rpartition("-r")[0] if "PRIMO_TRIAL" in _environment(pod) else None
