@@ -6,12 +6,12 @@ import inspect
 import logging
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import kopf
 
-from primo_operator import logs
+from primo_operator import logs, names
 from primo_operator.cluster import ClusterError
 from primo_operator.definitions import wait_until_served
 from primo_operator.handlers import registry
@@ -33,7 +33,11 @@ def main() -> None:
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "-n", "--namespace", action="append", help="watch this namespace; may be given repeatedly"
+        "-n",
+        "--namespace",
+        action="append",
+        type=_namespace,
+        help="watch this namespace; may be given repeatedly",
     )
     where.add_argument("-A", "--all-namespaces", action="store_true", help="watch all of them")
     parser.add_argument("--context", help="of the kubeconfig")
@@ -54,13 +58,20 @@ def main() -> None:
         sys.exit(1)
 
 
+def _namespace(text: str) -> str:
+    """kopf would take a pattern, such as `team-*`; what belongs to studies is watched by name."""
+    if not names.LABEL.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a namespace")
+    return text
+
+
 def _settings() -> str:
     return (inspect.getdoc(Settings) or "").partition("Attributes:\n")[2]
 
 
 async def _serve(given: argparse.Namespace) -> int:
     """Work until told to stop; 1 if another operator has to be let work instead."""
-    settings, namespaces = Settings.from_environment(), given.namespace or ()
+    settings, namespaces = Settings.from_environment(), _watched(given)
     standing, pause_s = candidacy(settings, namespaces), 0.0
     while await _unless_stopped(_ready(given, settings, pause_s)):
         code = await _work(given, settings, standing)
@@ -68,6 +79,11 @@ async def _serve(given: argparse.Namespace) -> int:
             return code
         pause_s = AGAIN_S
     return 0
+
+
+def _watched(given: argparse.Namespace) -> Sequence[str]:
+    """Each once; none for all."""
+    return list(dict.fromkeys(given.namespace or ()))
 
 
 async def _unless_stopped(waiting: Coroutine[Any, Any, None]) -> bool:
@@ -107,8 +123,8 @@ async def _work(
         await kopf.operator(
             # kopf would ask for the user's name, and the user of a container need not have one.
             identity="primo-operator",  # type: ignore[arg-type]  # kopf.Identity is not exported
-            registry=registry(settings, given.context, standing, ending, given.namespace or ()),
-            namespaces=given.namespace or (),
+            registry=registry(settings, given.context, standing, ending, _watched(given)),
+            namespaces=_watched(given),
             clusterwide=given.all_namespaces,
             liveness_endpoint=given.liveness,
             stop_flag=ending,

@@ -3,6 +3,7 @@
 Each is `PRIMO_` and the field's name in capitals, such as `PRIMO_SIDECAR_IMAGE`.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -113,6 +114,10 @@ class Settings:
         return Access(None, "", *times)
 
 
+# Without a pause between two lists, or any time for an answer, there would be nothing else.
+_NOT_0 = ("PRIMO_RESYNC_S", "PRIMO_REQUEST_TIMEOUT_S", "PRIMO_SUGGESTION_TIMEOUT_S")
+
+
 def _read(variable: str, text: str, kind: type) -> Any:
     try:
         value = kind(text)
@@ -122,4 +127,8 @@ def _read(variable: str, text: str, kind: type) -> Any:
     least = 1 if variable == "PRIMO_WORKERS" else 0  # without workers no study would ever go on
     if kind is not str and not value >= least:  # nor is NaN
         raise BadSettingError(f"{variable}: {text} is not at least {least}")
+    if value == 0 and variable in _NOT_0:
+        raise BadSettingError(f"{variable}: {text} is not above 0")
+    if value == math.inf:
+        raise BadSettingError(f"{variable}: {text} is not finite")
     return value

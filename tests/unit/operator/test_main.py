@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from typing import Any
 
 import kopf
@@ -54,6 +55,30 @@ def test_it_begins_anew_when_the_studies_cannot_be_watched_any_more(
     said = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert said == [f"studies cannot be watched: {GONE.args[0]}; beginning anew"] * 2
     assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_namespace_that_is_named_twice_is_watched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be waited for as often as it is named, and nothing would ever be done."""
+    watched: list[Any] = []
+
+    def registry(*given: Any) -> kopf.OperatorRegistry:
+        watched.append(given[-1])
+        return kopf.OperatorRegistry()
+
+    monkeypatch.setattr(main, "registry", registry)
+    monkeypatch.setattr(GIVEN, "namespace", ["team", "other", "team"])
+    assert serve(monkeypatch, 0) == 0
+    assert watched == [["team", "other"]]
+
+
+@pytest.mark.parametrize("name", ["", "team-*", "Team", "a/b", "x" * 64])
+def test_what_is_no_namespace_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["primo_operator", "--namespace", name])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert f"--namespace: {name!r} is not the name of a namespace" in capsys.readouterr().err
 
 
 def test_who_leads_no_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:

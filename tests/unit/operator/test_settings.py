@@ -22,6 +22,10 @@ def test_what_is_not_set_has_its_default() -> None:
         ("PRIMO_RESYNC_S", "soon", "'soon' is not a number"),
         ("PRIMO_RESYNC_S", "-1", "-1 is not at least 0"),
         ("PRIMO_RESYNC_S", "nan", "nan is not at least 0"),
+        ("PRIMO_RESYNC_S", "0", "0 is not above 0"),
+        ("PRIMO_REQUEST_TIMEOUT_S", "0.0", "0.0 is not above 0"),
+        ("PRIMO_REQUEST_TIMEOUT_S", "inf", "inf is not finite"),
+        ("PRIMO_SUGGESTION_TIMEOUT_S", "0", "0 is not above 0"),
     ],
 )
 def test_a_bad_value_is_named(variable: str, text: str, expected: str) -> None:
