@@ -66,10 +66,16 @@ class Runs:
         """A number whose name is taken is used up, unless it is the study's own trial.
 
         Then an earlier pass got this far and died, or our view lags: its object holds.
+
+        Raises:
+            ClusterError: it was that, until somebody took its owner off.
         """
         found = await self.writer.cluster.get_trial(study.namespace, name)
         if found is None or _is_trial(found, study, number):
             return
+        if (found["spec"]["study"], found["spec"].get("number")) == (study.name, number):
+            # Somebody has taken its owner off. If that is done to each, one must be enough.
+            raise ClusterError(f"trial {name} has lost its owner, the study: delete it")
         self.writer.memories[key].used_numbers.add(number)
         message = f"there is no trial {number}: an object of its name, {name}, is somebody else's"
         log.warning("name taken", extra={"study": study.name, "trial": number})
@@ -192,10 +198,12 @@ class Runs:
     async def _see(self, study: Study, job: Object) -> None:
         """Take in a Job of ours; lists and watches do not show one whose labels were taken off."""
         if names.STUDY_LABEL not in (job["metadata"].get("labels") or {}):
-            labels = {"metadata": {"labels": job["spec"]["template"]["metadata"]["labels"]}}
+            labels = job["spec"]["template"]["metadata"]["labels"]
             job = await self.writer.cluster.patch_job(
-                study.namespace, job["metadata"]["name"], labels
+                study.namespace, job["metadata"]["name"], {"metadata": {"labels": labels}}
             )
+            # Else one whose labels somebody takes off each time would be looked for without end.
+            job = {**job, "metadata": {**job["metadata"], "labels": labels}}
         self.writer.mirror.found(Kind.JOB, job)
 
     async def suspend(self, key: Key, trial: TrialRecord) -> bool:

@@ -294,6 +294,36 @@ def test_a_trials_name_that_is_taken_costs_its_number_and_holds_up_nothing(of: s
     assert sorted(numbers) == ([1, 3] if of == STUDY else [0, 1, 3])
 
 
+def without(world: World, kind: Kind, field: str) -> None:
+    """An admission policy takes this off all objects of a kind, each time they are written."""
+    commit = world.api._commit
+
+    def committed(of: Kind, obj: Any, event: str) -> Any:
+        if of is kind:
+            metadata = {name: value for name, value in obj["metadata"].items() if name != field}
+            obj = {**obj, "metadata": metadata}
+        return commit(of, obj, event)
+
+    world.api._commit = committed  # type: ignore[method-assign]
+
+
+def test_jobs_whose_labels_are_taken_off_each_time_are_found_by_name(smooth: World) -> None:
+    """The checker counts the calls."""
+    world = World(BASE)
+    without(world, Kind.JOB, "labels")
+    world.run()
+    assert world.result() == smooth.result()
+
+
+def test_trials_whose_owner_is_taken_off_each_time_are_not_made_without_end() -> None:
+    world = World(Scenario(trials=20, parallelism=2, rungs=1))
+    without(world, Kind.TRIAL, "ownerReferences")
+    world.advance(600.0)
+    assert len(world.api.objects[Kind.TRIAL]) == 2
+    assert world.phase == "Pending"
+    assert world.calls < 200
+
+
 def test_a_run_that_has_ended_well_is_not_lost_because_the_watch_of_pods_is_late() -> None:
     """As after a restart of the API server, when that of Jobs is back before it."""
     world = World(Scenario(trials=1, parallelism=1, rungs=1, delay_s=0.01))
