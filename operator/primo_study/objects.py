@@ -238,7 +238,9 @@ class StudyStatus(Model):
         "on the front; left out without constraints.",
     )
     hypervolume: float | None = Field(
-        None, description="Between front and reference point, in the objectives' units."
+        None,
+        description="Between front and reference point, in the objectives' units; left out where "
+        "it is too large for a number.",
     )
     hypervolume_text: Annotated[str, Field(max_length=32)] | None = Field(
         None, description="The same, for kubectl get."

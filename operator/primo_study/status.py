@@ -4,6 +4,7 @@ Nothing in it changes by the mere passing of time, and its size does not grow wi
 trials: it is written only when it differs.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -153,6 +154,7 @@ def _tried(study: Study) -> int:
 # --- results
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _results(study: Study) -> dict[str, Any]:
     """Front, hypervolume and best of the feasible trials observed at full fidelity."""
     if study.spec is None:
@@ -186,11 +188,13 @@ def _results(study: Study) -> dict[str, Any]:
         "preferred": _preferred(front, problem),
         "front_size": len(front),
         "infeasible": infeasible,
-        "hypervolume": volume,
+        # Of values near the largest there are it is none that JSON can tell.
+        "hypervolume": volume if math.isfinite(volume) else None,
         "hypervolume_text": f"{volume:.4g}",
         "reference_point": {
             name: float(sign * value)
             for (name, sign), value in zip(signs.items(), reference, strict=True)
+            if math.isfinite(value)
         },
         "best": {name: _best(completed, name, sign) for name, sign in signs.items()},
     }

@@ -1,5 +1,6 @@
 """What a study's status says of its results."""
 
+import json
 from typing import Any
 
 import pytest
@@ -145,3 +146,25 @@ def test_what_could_be_learnt_from_is_a_condition(
 
 def test_without_a_warm_start_there_is_no_such_condition() -> None:
     assert not [c for c in status(study())["conditions"] if c["type"] == "WarmStarted"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param([(1e200, 1e-200), (1e-200, 1e200)], id="their product overflows"),
+        pytest.param([(1.7e308, 0.0), (0.0, 1.7e308)], id="so does the reference point"),
+        pytest.param([(-1e308, 1e308), (1e308, -1e308)], id="and their range"),
+        pytest.param([(1e200, 1e200)], id="there is one trial"),
+    ],
+)
+@pytest.mark.parametrize("preferences", [None, {"weights": {"error": 1, "cost": 2}}])
+def test_whatever_a_trial_reports_the_study_can_say_how_it_stands(
+    values: list[tuple[float, float]], preferences: dict[str, Any] | None
+) -> None:
+    """Of a loss that explodes short of infinity the volume may be no number that JSON has."""
+    trials = [done(number, error, cost) for number, (error, cost) in enumerate(values)]
+    found = status(study(*trials, spec=spec(preferences=preferences)))
+    json.dumps(found, allow_nan=False)
+    assert found["frontSize"] == len(values)
+    assert "hypervolume" not in found
+    assert found["hypervolumeText"] in ("inf", "nan")
