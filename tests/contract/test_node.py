@@ -244,7 +244,7 @@ def test_variables_are_those_of_the_pod_and_none_of_the_node(ns: Namespace) -> N
     assert {name: found[name] for name in declared} == declared
     allowed = {"PATH", "HOME", "TMPDIR", "HOSTNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ"}
     allowed |= {"VIRTUAL_ENV", "LD_LIBRARY_PATH"}
-    allowed |= {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}
+    allowed |= {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"}
     assert set(found) - set(declared) <= allowed
     assert found["HOME"] != os.environ.get("HOME")
 

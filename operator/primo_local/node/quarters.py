@@ -100,4 +100,6 @@ class Quarters:
             # Without a request a container sees no device, as with NVIDIA's device plugin.
             return {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
         visible = self._host.devices.visible(lent)
-        return {"CUDA_VISIBLE_DEVICES": visible, "NVIDIA_VISIBLE_DEVICES": visible}
+        # Else CUDA numbers the fastest one 0, and NVML, which counts energy, the first on the bus.
+        order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        return {"CUDA_VISIBLE_DEVICES": visible, "NVIDIA_VISIBLE_DEVICES": visible, **order}

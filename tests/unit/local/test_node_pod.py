@@ -507,7 +507,7 @@ def test_devices_are_seen_by_who_asked_for_them_and_come_back(tmp_path: Path) ->
         "initContainers": [sidecar('echo "side=$CUDA_VISIBLE_DEVICES." >> n; ' + PATIENT)],
         "containers": [
             sh(
-                'echo "main=$CUDA_VISIBLE_DEVICES,$NVIDIA_VISIBLE_DEVICES" >> n',
+                'echo "main=$CUDA_VISIBLE_DEVICES,$NVIDIA_VISIBLE_DEVICES,$CUDA_DEVICE_ORDER" >> n',
                 resources={"limits": {"nvidia.com/gpu": "1"}},
             )
         ],
@@ -516,7 +516,7 @@ def test_devices_are_seen_by_who_asked_for_them_and_come_back(tmp_path: Path) ->
     async def story(node: Node) -> None:
         await node.server.until(over)
         assert await asyncio.wait_for(node.devices.lend(2), DEADLINE_S) == (0, 1)
-        assert set((node.workdir / "n").read_text().split()) == {"side=.", "main=0,0"}
+        assert set((node.workdir / "n").read_text().split()) == {"side=.", "main=0,0,PCI_BUS_ID"}
 
     Node(tmp_path, spec).run(story)
 
