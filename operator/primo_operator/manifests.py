@@ -59,7 +59,9 @@ def adoption(study: Study, given: Manifest, number: int, fidelity: float | None)
     ]
     ours = _owner(names.STUDY_KIND, study.name, study.uid)
     ours["controller"] = not any(owner.get("controller") for owner in owners)
-    spec: Manifest = {"number": number, "suggestion": {"origin": "User"}}
+    # What a copied trial says of its own suggestion is not true of this one.
+    said = dict.fromkeys(given["spec"].get("suggestion") or ())
+    spec: Manifest = {"number": number, "suggestion": {**said, "origin": "User"}}
     if fidelity is not None:
         spec["fidelity"] = fidelity
     metadata = {"labels": _trial_labels(study, number), "ownerReferences": [*owners, ours]}

@@ -119,7 +119,8 @@ def _suspended_seconds(study: Study, phase: StudyPhase, now: float) -> int | Non
 
 def _stage(study: Study) -> str | None:
     """Of the latest trial: suggestions of the model never go back to the initial design."""
-    told = (stage for t in reversed(study.trials) if (stage := t.explanation.get("stage")))
+    known = (StudyPhase.INITIAL_DESIGN, StudyPhase.OPTIMIZING)  # somebody may have made a trial up
+    told = (stage for t in reversed(study.trials) if (stage := t.explanation.get("stage")) in known)
     latest: str | None = next(told, None)
     if latest != StudyPhase.OPTIMIZING and StudyPhase.OPTIMIZING in told:
         return StudyPhase.OPTIMIZING.value

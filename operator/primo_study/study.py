@@ -242,7 +242,8 @@ class TrialRecord:
     @property
     def priors(self) -> Sequence[str]:
         """Objectives whose priors were known when it was suggested."""
-        return self.explanation.get("priors") or ()
+        given = self.explanation.get("priors")
+        return given if isinstance(given, list) else ()
 
     def attempts(self, *reasons: Reason) -> int:
         """How many attempts on the current rung ended so, from the last that the user asked for."""

@@ -324,6 +324,19 @@ def test_trials_whose_owner_is_taken_off_each_time_are_not_made_without_end() ->
     assert world.calls < 200
 
 
+SAID = {"stage": "Optimizing", "priors": ["error"], "prediction": {"error": 0.1}}
+
+
+@pytest.mark.parametrize("said", [SAID, {"stage": {"of": "another"}, "priors": 5}])
+def test_a_copied_trial_takes_nothing_along_of_why_it_was_suggested(said: dict[str, Any]) -> None:
+    world = World(Scenario(trials=2, parallelism=2, rungs=1))
+    world.user.make_trial("copied", 7)
+    world.api.edit(Kind.TRIAL, "copied", {"spec": {"suggestion": said}})
+    world.run()
+    assert world.api.objects[Kind.TRIAL]["copied"]["spec"]["suggestion"] == {"origin": "User"}
+    assert world.phase == "Completed"
+
+
 def test_a_run_that_has_ended_well_is_not_lost_because_the_watch_of_pods_is_late() -> None:
     """As after a restart of the API server, when that of Jobs is back before it."""
     world = World(Scenario(trials=1, parallelism=1, rungs=1, delay_s=0.01))

@@ -83,7 +83,7 @@ def test_a_job_tells_which_template_it_is_made_of() -> None:
 
 def test_a_trial_of_the_users_keeps_its_owners_and_has_one_controller() -> None:
     owner = {"kind": "Application", "uid": "their-own", "controller": True}
-    theirs = {"metadata": {"ownerReferences": [owner]}}
+    theirs = {"metadata": {"ownerReferences": [owner]}, "spec": {}}
     patch = adoption(study(), theirs, 7, 9.0)
     first, ours = patch["metadata"]["ownerReferences"]
     assert first == owner
@@ -94,7 +94,8 @@ def test_a_trial_of_the_users_keeps_its_owners_and_has_one_controller() -> None:
     )
     assert patch["metadata"]["labels"][names.TRIAL_LABEL] == "7"
     assert patch["spec"] == {"number": 7, "fidelity": 9.0, "suggestion": {"origin": "User"}}
-    (alone,) = adoption(study(), {"metadata": {}}, 7, None)["metadata"]["ownerReferences"]
+    without = adoption(study(), {"metadata": {}, "spec": {}}, 7, None)
+    (alone,) = without["metadata"]["ownerReferences"]
     assert alone["controller"] is True
 
 
