@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _WHOLE = re.compile(r"[^/]+/gpu(\.shared)?|gpu\.intel\.com/(i915|xe)")
+# Extended resources are whole, and of 64 bits; what else stands there the API server refuses.
+_COUNT = re.compile(r"[0-9]{1,18}")
 _SLICE = re.compile(r"nvidia\.com/mig-(?P<sevenths>[1-7])g\..+")
 
 
@@ -42,6 +44,5 @@ def _share(resource: str) -> float:
 
 
 def _count(amount: object) -> int:
-    # Extended resources are whole; what else stands there the API server refuses.
     text = str(amount)
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if _COUNT.fullmatch(text) else 0

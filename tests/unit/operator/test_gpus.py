@@ -21,6 +21,7 @@ from primo_operator.gpus import gpus
         pytest.param({"nvidia.com/gpu": 1, "memory": "8Gi", "cpu": 4}, 1, id="not memory"),
         pytest.param({"example.org/gpumem": 1000}, 0, id="not what is only named alike"),
         pytest.param({"nvidia.com/gpu": "1.5"}, 0, id="what the API server refuses"),
+        pytest.param({"nvidia.com/gpu": "9" * 400}, 0, id="nor so many"),
         pytest.param({}, 0, id="none"),
     ],
 )
