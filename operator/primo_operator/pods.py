@@ -42,6 +42,7 @@ OF_THE_POD: Mapping[str | None, Reason] = {
 }
 NEVER = "1970-01-01T00:00:00Z"
 MAX_NAMES = 10
+MAX_REASON = 64
 # Nine times 0.1 is less than 0.9, and 0.9 as a float of 32 bits is, too.
 ROUNDING = 1e-6
 # What a Job says once it has given up on its pod, or is content with it.
@@ -88,7 +89,8 @@ def waiting(pod: Object) -> Waiting | None:
             return Waiting(reason, _text(state["waiting"].get("message")), endless=True)
     for condition in _status(pod).get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            reason = condition.get("reason") or "Unschedulable"
+            # Of any scheduler's: it may say what it likes.
+            reason = _text(condition.get("reason"))[:MAX_REASON] or "Unschedulable"
             return Waiting(reason, _text(condition.get("message")), endless=False)
     return None
 

@@ -8,8 +8,9 @@ import pytest
 
 from primo_operator.pods import outcome, times, waiting
 from primo_report.wire import Reduced, Rejection, Summary, format_summary
+from primo_study import record
 from primo_study.phases import Reason
-from support.builders import condition, pod, run, spec, waiting_pod
+from support.builders import condition, pod, run, spec, trial, waiting_pod
 
 NAN = float("nan")
 
@@ -389,6 +390,17 @@ def test_no_free_gpu_is_waited_for() -> None:
     why = waiting(found)
     assert why
     assert (why.reason, why.endless) == ("Unschedulable", False)
+
+
+def test_a_schedulers_own_reason_has_room_in_a_trial() -> None:
+    unscheduled = condition("PodScheduled", "Its\x1b[31mOwn" * 20, "False")
+    found = pod(None, phase="Pending", conditions=(unscheduled,))
+    found["status"]["containerStatuses"] = []
+    why = waiting(found)
+    assert why
+    said = record.status(record.waiting(trial(), why))
+    assert said["reason"] == said["runs"][0]["reason"] == why.reason
+    assert why.reason.isprintable()
 
 
 def test_a_pod_tells_when_it_started_and_ended() -> None:
