@@ -31,6 +31,17 @@ from primo_study.study import Study, TrialRecord
 MAX_FRONT = 50
 MAX_EXACT = 4  # objectives
 MAX_MESSAGE = 1024
+# Those that are ours to write and to take away.
+CONDITIONS = (
+    "TemplateValid",
+    "MetricsAvailable",
+    "Running",
+    "Completed",
+    "Failed",
+    "Suspended",
+    "WarmStarted",
+    "Degraded",
+)
 
 
 def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, Any]:
@@ -75,6 +86,9 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         **_results(study),
     )
     found = status.model_dump(by_alias=True, exclude_none=True, mode="json")
+    # Of a later version, or of another controller's: to take it away would be to fight over it.
+    others = (c for c in study.status.get("conditions") or () if c["type"] not in CONDITIONS)
+    found["conditions"] += others
     return _beside_what_was_said(study, found) if study.spec is None and study.held else found
 
 

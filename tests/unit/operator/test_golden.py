@@ -18,6 +18,7 @@ from support.kept import Kept
 FOLDER = Path(__file__).parents[2] / "fixtures" / "objects"
 FILES = sorted(FOLDER.glob("*/*.json"))
 FUTURE = {"of": ["a", "later", "version"]}
+FUTURE_CONDITION = {"type": "Future", "status": "True", "reason": "Later", "message": "words"}
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def test_what_a_later_version_has_added_survives_what_this_one_writes() -> None:
     for status in statuses(kept):
         status["future"] = FUTURE
     kept.study["status"]["trials"]["future"] = FUTURE
+    kept.study["status"]["conditions"].append(FUTURE_CONDITION)
     for trial in kept.trials.values():
         for run in (trial.get("status") or {}).get("runs") or ():
             run["future"] = FUTURE
@@ -62,6 +64,7 @@ def test_what_a_later_version_has_added_survives_what_this_one_writes() -> None:
     assert any(line.startswith("study") for line in kept.writes)
     assert all(status["future"] == FUTURE for status in statuses(kept))
     assert kept.study["status"]["trials"]["future"] == FUTURE
+    assert FUTURE_CONDITION in kept.study["status"]["conditions"]
     runs = [r for t in kept.trials.values() for r in (t.get("status") or {}).get("runs") or ()]
     assert any(run.get("finishedAt") for run in runs)
     assert all(run["future"] == FUTURE for run in runs)

@@ -132,6 +132,14 @@ def test_a_transition_time_changes_with_the_status_alone() -> None:
     assert condition(other, "Completed")["lastTransitionTime"] == stamp(CREATED + 10)
 
 
+def test_a_condition_of_somebody_elses_is_let_alone() -> None:
+    """Else two controllers would write one study without end."""
+    theirs = {"type": "Synced", "status": "True", "reason": "Theirs", "message": "", "future": 1}
+    first = status(study(RUNNING), CREATED + 10)
+    first["conditions"].append(theirs)
+    assert status(study(RUNNING, status=first), CREATED + 20) == first
+
+
 def test_a_template_that_has_not_been_asked_about_yet_keeps_what_was_said() -> None:
     first = status(study(RUNNING), CREATED + 10)
     edited = status(study(RUNNING, status=first, template=Template()), CREATED + 20)
