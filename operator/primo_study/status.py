@@ -81,7 +81,7 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         optimizer=_optimizer(study),
         suspended_seconds=_suspended_seconds(study, said, now),
         priors=_priors(study),
-        completion_time=(study.status.get("completionTime") or stamp) if finished else None,
+        completion_time=_ended_at(study, said, stamp) if finished else None,
         selector=selector,
         **_results(study),
     )
@@ -98,6 +98,12 @@ def _beside_what_was_said(study: Study, found: dict[str, Any]) -> dict[str, Any]
     others = [c for c in study.status.get("conditions") or () if c["type"] not in now]
     said = {"phase": found["phase"], "conditions": [*others, *found["conditions"]]}
     return {**study.status, **said}
+
+
+def _ended_at(study: Study, phase: StudyPhase, stamp: str) -> str:
+    """An edit may lead from one end straight to the other."""
+    before = study.status.get("completionTime") if study.status.get("phase") == phase else None
+    return before or stamp
 
 
 def phase(study: Study, end: Ending | None) -> StudyPhase:

@@ -132,6 +132,16 @@ def test_a_transition_time_changes_with_the_status_alone() -> None:
     assert condition(other, "Completed")["lastTransitionTime"] == stamp(CREATED + 10)
 
 
+def test_a_study_that_ends_in_another_way_has_ended_anew() -> None:
+    """As when its template is spoilt after it has completed: an alert looks how long ago it was."""
+    completed = {"phase": "Completed", "observedGeneration": 1, "completionTime": stamp(CREATED)}
+    same = status(study(DONE, status=completed), CREATED + 99)
+    assert (same["phase"], same["completionTime"]) == ("Completed", stamp(CREATED))
+    refused = study(DONE, status=completed, template=Template(True, "no", fatal=True))
+    failed = status(replace(refused, generation=2), CREATED + 99)
+    assert (failed["phase"], failed["completionTime"]) == ("Failed", stamp(CREATED + 99))
+
+
 def test_a_condition_of_somebody_elses_is_let_alone() -> None:
     """Else two controllers would write one study without end."""
     theirs = {"type": "Synced", "status": "True", "reason": "Theirs", "message": "", "future": 1}
