@@ -69,6 +69,7 @@ class Memory:
         ask_at: not earlier, by the epoch's seconds.
         used_numbers: trial numbers seen in use that the study's status does not count yet.
         looked_up_to: trials below this are in our view, or are not there.
+        sound: UIDs of trials whose configurations have been looked at.
         sources: of the warm start, as of this time (`synced_at`) and generation of the spec.
         synced_at: when its objects were last listed for it alone, apart from everybody's.
         doubted: our view of it was seen to be wrong: it is listed before the next pass.
@@ -99,6 +100,7 @@ class Memory:
     ask_at: float = float("-inf")
     used_numbers: set[int] = field(default_factory=set)
     looked_up_to: int = 0
+    sound: set[str] = field(default_factory=set)
     sources: tuple[Source, ...] = ()
     sources_of: tuple[float, int] = (float("-inf"), 0)
     synced_at: float = float("-inf")

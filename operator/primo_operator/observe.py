@@ -213,7 +213,7 @@ def _trials(
     at_rest, others = [], []
     for view in own_trials(family, uid):
         assert view.record
-        if view.deleting:
+        if view.deleting or not (spec is None or _makes_sense(view, memory, spec)):
             memory.used_numbers.add(view.record.number)
             continue
         if spec is None or view.at_rest:
@@ -224,6 +224,21 @@ def _trials(
             evidence = _evidence(view.uid, view.record, jobs, pods, memory, spec)
             others.append(replace(view.record, evidence=evidence))
     return tuple(sorted([*at_rest, *others], key=attrgetter("number")))
+
+
+def _makes_sense(view: TrialView, memory: Memory, spec: StudySpec) -> bool:
+    """Whether it has a value for each parameter; one that somebody has made up may have none.
+
+    Neither the configuration of a trial with a number nor the space ever changes.
+    """
+    assert view.record
+    if view.uid not in memory.sound:
+        try:
+            hash(spec.problem().space.key(view.record.configuration))
+        except (KeyError, TypeError):
+            return False
+        memory.sound.add(view.uid)
+    return True
 
 
 def lingering(family: Family, view: TrialView) -> bool:

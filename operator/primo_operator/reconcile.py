@@ -406,7 +406,9 @@ class Reconciler:
             if trial.name not in memory.too_large
         }
         promotions = [given for given in chosen if given.trial in paused]
-        unused = [given for given in chosen if given.trial >= now.next_number]
+        # Numbers above the next one may have been seen in use, too.
+        taken = now.used_numbers
+        unused = [s for s in chosen if s.trial >= now.next_number and s.trial not in taken]
         new = unused[: min(new_trials, fresh.new_trials)]
         if promotions or new:
             memory.failed_asks = 0

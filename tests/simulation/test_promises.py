@@ -337,6 +337,22 @@ def test_a_copied_trial_takes_nothing_along_of_why_it_was_suggested(said: dict[s
     assert world.phase == "Completed"
 
 
+@pytest.mark.parametrize("parameters", [{}, {"x": [1]}])
+def test_a_trial_that_somebody_has_made_up_holds_up_nobody(parameters: dict[str, Any]) -> None:
+    world = World(Scenario(trials=4, parallelism=2, rungs=1))
+    uid = world.api.objects[Kind.STUDY][STUDY]["metadata"]["uid"]
+    world.user.make_trial("made-up", 7)
+    owner = {"apiVersion": names.API_VERSION, "kind": names.STUDY_KIND, "name": STUDY, "uid": uid}
+    spec = {"number": 1, "parameters": {"x": None, **parameters}}
+    status = {"phase": "Failed"}  # so that the checker does not take it for a run
+    patch = {"metadata": {"ownerReferences": [owner]}, "spec": spec, "status": status}
+    world.api.edit(Kind.TRIAL, "made-up", patch)
+    world.run()
+    assert world.phase == "Completed"
+    assert world.api.objects[Kind.TRIAL].pop("made-up")["status"] == status
+    assert _phases(world) == ["Completed"] * 3
+
+
 def test_a_run_that_has_ended_well_is_not_lost_because_the_watch_of_pods_is_late() -> None:
     """As after a restart of the API server, when that of Jobs is back before it."""
     world = World(Scenario(trials=1, parallelism=1, rungs=1, delay_s=0.01))

@@ -67,6 +67,18 @@ def test_which_trials_are_the_studys(obj: dict[str, Any], trials: int, requests:
     assert (len(study.trials), len(study.requests)) == (trials, requests)
 
 
+@pytest.mark.parametrize("configuration", [{}, {"lr": [1]}, {"lr": {"a": 1}}, {"other": 1}])
+def test_a_trial_that_somebody_has_made_up_is_none_but_uses_its_number_up(
+    configuration: dict[str, Any],
+) -> None:
+    """It would be told to the optimizer, and end each pass over its study."""
+    made_up = trial_object("a", 1)
+    made_up["spec"]["parameters"] = configuration
+    study = seen_by(family(done(0), made_up))
+    assert [found.number for found in study.trials] == [0]
+    assert (study.next_number, study.numbers_used) == (2, 2)
+
+
 def test_jobs_are_named_by_the_number_whatever_the_user_calls_the_trial() -> None:
     (found,) = seen_by(family(trial_object("x" * 200, 7))).trials
     assert found.run.job == "digits-00000001-7-r0-a0"
