@@ -1,7 +1,7 @@
 """Prior-guided multi-objective hyperparameter optimization (PriMO, arXiv 2511.08371)."""
 
 from primo_optimizer.ask_tell import AskTell, Incumbent, TellError
-from primo_optimizer.errors import InvalidSpecError, PrimoError
+from primo_optimizer.errors import DeviceError, InvalidSpecError, PrimoError
 from primo_optimizer.optimizer import (
     ALGORITHMS,
     SpaceExhaustedError,
@@ -31,6 +31,7 @@ __all__ = [
     "Belief",
     "Categorical",
     "Constraint",
+    "DeviceError",
     "Fidelity",
     "Float",
     "Goal",

@@ -4,7 +4,7 @@
     ├── InvalidSpecError      an edit by the user is needed; trying again does not help
     │   └── ManifestError     (primo_operator.manifest_files) a file does not hold manifests
     ├── SpaceExhaustedError   (optimizer.py) every configuration has been proposed
-    ├── DeviceError           (gp/devices.py) torch has no such device on this machine
+    ├── DeviceError           another machine, or another device, is needed
     ├── TellError             (ask_tell.py) what was told does not fit what was asked
     ├── ClusterError          (primo_operator.cluster) try again later
     ├── BadSettingError       (primo_operator.settings) an administrator has to change it
@@ -31,3 +31,7 @@ class InvalidSpecError(PrimoError, ValueError):
     def __init__(self, *problems: str) -> None:
         self.problems = problems
         super().__init__("; ".join(problems))
+
+
+class DeviceError(PrimoError):
+    """Torch cannot use the device that `algorithm.settings.device` names on this machine."""

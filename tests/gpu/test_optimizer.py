@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from primo_optimizer import Observation, Trial, suggest
-from primo_optimizer.gp.devices import DeviceError
+from primo_optimizer import DeviceError, Observation, Trial, suggest
 from primo_optimizer.gp.model import Embedding, _Likelihood, fit
 from support.problems import BRANIN_CURRIN, CONDITIONAL, LIMITED, THREE, Benchmark, Simulation
 

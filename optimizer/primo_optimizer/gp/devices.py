@@ -2,11 +2,7 @@
 
 import torch
 
-from primo_optimizer.errors import PrimoError
-
-
-class DeviceError(PrimoError):
-    """Torch cannot use the device that `algorithm.settings.device` names on this machine."""
+from primo_optimizer.errors import DeviceError
 
 
 def require(device: str) -> None:

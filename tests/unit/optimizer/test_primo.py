@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from primo_optimizer import InvalidSpecError, Observation, Problem, Trial, check, suggest
-from primo_optimizer.gp.devices import DeviceError
+from primo_optimizer import (
+    DeviceError,
+    InvalidSpecError,
+    Observation,
+    Problem,
+    Trial,
+    check,
+    suggest,
+)
 from primo_optimizer.history import History
 from primo_optimizer.primo import Settings, designing
 from primo_optimizer.surrogate import Surrogate
