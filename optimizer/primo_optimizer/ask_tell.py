@@ -82,6 +82,7 @@ class AskTell:
 
         Raises:
             SpaceExhaustedError: nothing is running and there is nothing left to propose.
+            DeviceError: torch cannot use the device that the settings name.
             InvalidSpecError: the count is no whole number, or below 0.
         """
         suggestions = suggest(self.problem, self.trials, _count(count), self.seed)

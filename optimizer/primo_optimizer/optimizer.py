@@ -76,6 +76,7 @@ def suggest(
 
     Raises:
         SpaceExhaustedError: nothing is running and there is nothing left to propose.
+        DeviceError: torch cannot use the device that the settings name.
         InvalidSpecError: the algorithm has no such name, or not these settings.
     """
     check(problem)
