@@ -40,7 +40,7 @@ def questions(study: Study, trial: TrialRecord) -> tuple[Question, ...]:
     """What is not known yet."""
     assert study.spec
     reported, known = _reported(trial), trial.evidence.measured.values
-    end = epoch(reported.ended_at)
+    end = _end(reported)
     start = epoch(trial.run.started_at) if trial.run.started_at else end
     return tuple(
         Question(
@@ -71,6 +71,11 @@ def moments(study: Study, trial: TrialRecord) -> tuple[float, ...]:
 def _reported(trial: TrialRecord) -> Reported:
     assert trial.run.reported
     return trial.run.reported
+
+
+def _end(reported: Reported) -> float:
+    """When it had ended for certain: Kubernetes tells times in whole seconds, cut off."""
+    return epoch(reported.ended_at) + 1.0
 
 
 def _given_up_at(study: Study, reported: Reported) -> float:

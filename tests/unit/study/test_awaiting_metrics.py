@@ -138,13 +138,14 @@ def test_what_the_study_is_about(
 
 
 def test_the_question_is_about_this_run() -> None:
+    """To the end of its last second, of which we are told the beginning."""
     full = study(awaiting(), trial(8), spec=ASKING)
     (query,) = decide(full, SETTLED).actions
     assert isinstance(query, Query)
-    energy = 'sum(increase(joules{pod="pod-x",namespace="team"}[90s]))'
+    energy = 'sum(increase(joules{pod="pod-x",namespace="team"}[91s]))'
     assert query.questions == (
-        Question("energy", energy, END),
-        Question("latency", "max(wait) + 0 * 7", END),
+        Question("energy", energy, END + 1),
+        Question("latency", "max(wait) + 0 * 7", END + 1),
     )
 
 
