@@ -34,6 +34,7 @@ from primo_operator.cluster import (
 )
 from primo_operator.mirror import Kind
 from primo_operator.notices import Throttle
+from primo_operator.renewal import LIMIT_S, Renewal
 from primo_operator.watching import Event, Page
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,9 @@ async def connect(context: str | None = None) -> ApiClient:
             with contextlib.suppress(config.ConfigException):
                 config.load_incluster_config(client_configuration=configuration)
                 return _client(configuration)
-        await config.load_kube_config(context=context, client_configuration=configuration)
+        async with asyncio.timeout(LIMIT_S):
+            await config.load_kube_config(context=context, client_configuration=configuration)
+        configuration.refresh_api_key_hook = Renewal(context)
     except (config.ConfigException, OSError) as error:
         raise ClusterError(f"no credentials for a cluster: {error}") from error
     return _client(configuration)
@@ -201,6 +204,7 @@ class KubernetesCluster:
             )
             async with answer.response as response:
                 if response.status >= 400:
+                    self._renews(headers, response.status)
                     _answer("GET", path, response.status, await response.read())
                 async for line in _lines(response.content):
                     yield _event(path, line)
@@ -372,6 +376,14 @@ class KubernetesCluster:
         except (config.ConfigException, OSError) as error:
             raise ClusterError(f"{method} {path}: no credentials: {error}") from error
 
+    def _renews(self, headers: Mapping[str, str], status: int) -> bool:
+        """Whether the next call has other credentials than this one, which were refused."""
+        configuration = self._client.configuration
+        renewal = configuration.refresh_api_key_hook
+        if status != 401 or not isinstance(renewal, Renewal):
+            return False
+        return renewal.want(configuration, headers.get("authorization"))
+
     async def _call(
         self,
         method: str,
@@ -402,6 +414,8 @@ class KubernetesCluster:
                 ) from error
             self._count(method, path, response.status)
             self._told_date(response.headers.get("Date"))
+            if self._renews(headers, response.status):
+                continue
             asked_s = response.headers.get("Retry-After", "")
             if response.status != 429 or wait_s is None or not asked_s.isdigit():
                 break
