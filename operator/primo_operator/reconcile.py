@@ -81,6 +81,8 @@ ASK_AGAIN_MAX_S = 60.0
 ASK_RETRY_S = 10.0
 FAILED_ASKS = 5
 NOTED_FOR_S = 60.0
+# What the API server says (400) where a webhook has not promised to be without side effects.
+NO_DRY_RUN = "does not support dry run"
 
 
 @dataclass(slots=True)
@@ -358,6 +360,8 @@ class Reconciler:
         except ForbiddenError as error:
             return Template(True, error.message, unasked=True)
         except RefusedError as error:
+            if NO_DRY_RUN in error.message:
+                return Template(checked=True, unsaid=error.message)
             return Template(True, _in_template(error.message), error.status in ABOUT_THE_OBJECT)
         return Template(checked=True)
 

@@ -280,7 +280,7 @@ def _conditions(
         result.append(
             ConditionStatus(
                 type=kind,
-                status=status,  # type: ignore[arg-type]  # "True" or "False"
+                status=status,  # type: ignore[arg-type]  # "True", "False" or "Unknown"
                 reason=reason,
                 message=message[:MAX_MESSAGE],
                 last_transition_time=old["lastTransitionTime"] if old and unchanged else stamp,
@@ -302,6 +302,8 @@ def _template(study: Study) -> Said | None:
         return (old["type"], old["status"], old["reason"], old["message"]) if old else None
     if study.template.problem:
         return ("TemplateValid", "False", "Refused", study.template.problem)
+    if study.template.unsaid:
+        return ("TemplateValid", "Unknown", "DryRunNotSupported", study.template.unsaid)
     return ("TemplateValid", "True", "DryRunSucceeded", "the API server takes Job and pod")
 
 

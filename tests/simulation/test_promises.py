@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from primo_operator import names
+from primo_operator.cluster import RefusedError
 from primo_operator.memory import Memory, Refusal
 from primo_operator.mirror import Kind
 from primo_study.study import Waiting
+from support.simulation.cluster import SimulatedCluster
 from support.simulation.runs import simulate
 from support.simulation.scenario import AWAY_S, KEY, NEIGHBOUR_KEY, STUDY, Scenario
 from support.simulation.world import World
@@ -292,6 +294,25 @@ def test_a_trials_name_that_is_taken_costs_its_number_and_holds_up_nothing(of: s
     assert theirs["spec"].get("number") == (0 if of == STUDY else None)
     numbers = [trial["spec"]["number"] for trial in world.api.objects[Kind.TRIAL].values()]
     assert sorted(numbers) == ([1, 3] if of == STUDY else [0, 1, 3])
+
+
+@pytest.mark.parametrize("call", ["create_job", "dry_run_pod"])
+def test_a_webhook_that_takes_no_dry_run_says_nothing_of_the_template(
+    call: str, smooth: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = 'admission webhook "sidecar.example" does not support dry run'
+    usual = getattr(SimulatedCluster, call)
+
+    async def refuses(self: SimulatedCluster, obj: Any, **given: Any) -> Any:
+        if call == "dry_run_pod" or given:
+            raise RefusedError(400, words)
+        return await usual(self, obj)
+
+    monkeypatch.setattr(SimulatedCluster, call, refuses)
+    world = simulate(BASE, 0)
+    assert world.result() == smooth.result()
+    (said,) = [c for c in _conditions(world) if c["type"] == "TemplateValid"]
+    assert (said["status"], said["message"]) == ("Unknown", words)
 
 
 def without(world: World, kind: Kind, field: str) -> None:

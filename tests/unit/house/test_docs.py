@@ -24,6 +24,7 @@ NO_REASONS = {
     "False", "Job", "Last", "Max", "Mean", "MetricsAvailable", "Min",
     "Minimize", "PodScheduled", "Paused", "Queued",
     "Running", "Succeeded", "SuccessCriteriaMet", "TemplateValid", "Terminate", "Trial", "True",
+    "Unknown",
     "WarmStarted",
     # The kubelet's, as it says them.
     "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull",
