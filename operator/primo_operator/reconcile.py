@@ -221,6 +221,8 @@ class Reconciler:
         current = (self._listed_at(key), study.generation)
         if not (study.spec and study.spec.warm_start) or memory.sources_of == current:
             return study
+        if study.has_ended:
+            return study  # nothing is suggested any more
         memory.sources = await read_sources(self.cluster, study)
         memory.sources_of = current
         return replace(study, sources=memory.sources)

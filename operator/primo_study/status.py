@@ -356,7 +356,9 @@ def _suspended(study: Study, phase: StudyPhase) -> Said:
 
 def _warm_started(study: Study) -> Said | None:
     if not study.sources:
-        return None
+        # What was said stands: they are read anew before anything is suggested.
+        old = study.condition("WarmStarted") if study.spec and study.spec.warm_start else None
+        return (old["type"], old["status"], old["reason"], old["message"]) if old else None
     words = "; ".join(f"{source.study}: {source.message}" for source in study.sources)
     reason = next((source.reason for source in study.sources if source.reason), None)
     if reason:

@@ -9,10 +9,18 @@ from primo_operator import names
 from primo_operator.cluster import RefusedError
 from primo_operator.memory import Memory, Refusal
 from primo_operator.mirror import Kind
-from primo_study.study import Waiting
+from primo_operator.sources import read_sources
+from primo_study.study import Study, Waiting
 from support.simulation.cluster import SimulatedCluster
 from support.simulation.runs import simulate
-from support.simulation.scenario import AWAY_S, KEY, NEIGHBOUR_KEY, STUDY, Scenario
+from support.simulation.scenario import (
+    AWAY_S,
+    KEY,
+    NEIGHBOUR,
+    NEIGHBOUR_KEY,
+    STUDY,
+    Scenario,
+)
 from support.simulation.world import World
 
 BASE = Scenario(trials=4, parallelism=2, rungs=2)
@@ -294,6 +302,27 @@ def test_a_trials_name_that_is_taken_costs_its_number_and_holds_up_nothing(of: s
     assert theirs["spec"].get("number") == (0 if of == STUDY else None)
     numbers = [trial["spec"]["number"] for trial in world.api.objects[Kind.TRIAL].values()]
     assert sorted(numbers) == ([1, 3] if of == STUDY else [0, 1, 3])
+
+
+def test_a_study_that_has_ended_reads_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is looked at, and by however many operators after it."""
+    asked: list[str] = []
+
+    async def counted(cluster: Any, study: Study) -> Any:
+        asked.append(study.name)
+        return await read_sources(cluster, study)
+
+    monkeypatch.setattr("primo_operator.reconcile.read_sources", counted)
+    world = World(Scenario(trials=2, parallelism=2, rungs=1, neighbour=True))
+    others = {"warmStart": [{"study": NEIGHBOUR}], "algorithm": {"name": "primo"}}
+    world.api.edit(Kind.STUDY, STUDY, {"spec": others})
+    world.run(rest=False)
+    assert asked
+    said = [c for c in _conditions(world) if c["type"] == "WarmStarted"]
+    asked.clear()
+    world.rest()
+    assert not asked
+    assert said == [c for c in _conditions(world) if c["type"] == "WarmStarted"] != []
 
 
 @pytest.mark.parametrize("call", ["create_job", "dry_run_pod"])
