@@ -4,12 +4,14 @@ Nothing in it changes by the mere passing of time, and its size does not grow wi
 trials: it is written only when it differs.
 """
 
+import hashlib
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from primo_optimizer import Problem
 from primo_optimizer.pareto import hypervolume, non_dominated, reference_point
@@ -30,6 +32,7 @@ from primo_study.study import Study, TrialRecord
 
 MAX_FRONT = 50
 MAX_EXACT = 4  # objectives
+MAX_VOLUMES = 4096
 MAX_MESSAGE = 1024
 # Those that are ours to write and to take away.
 CONDITIONS = (
@@ -42,6 +45,9 @@ CONDITIONS = (
     "WarmStarted",
     "Degraded",
 )
+
+
+_volumes: OrderedDict[bytes, float] = OrderedDict()
 
 
 def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, Any]:
@@ -202,7 +208,7 @@ def _results(study: Study) -> dict[str, Any]:
     # The exact volume of a large front in many dimensions takes minutes: then 50 stand for it.
     measured = front if len(problem.objectives) <= MAX_EXACT else _spread(front, problem)
     points = problem.losses([trial.observations[-1].values for trial in measured])
-    volume = _volume(tuple(map(tuple, points.tolist())), tuple(reference.tolist()))
+    volume = _volume(points, reference)
     signs = {o.name: o.sign for o in problem.objectives}
     return {
         "front": tuple(map(_entry, _spread(front, problem))),
@@ -221,10 +227,19 @@ def _results(study: Study) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=256)
-def _volume(points: tuple[tuple[float, ...], ...], reference: tuple[float, ...]) -> float:
-    """Remembered, since most passes do not change the front, and a large one takes a while."""
-    return float(hypervolume(np.array(points), np.array(reference)))
+def _volume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Remembered, since most passes do not change the front, and a large one takes a while.
+
+    By a digest: of a large front there are many states, and each is as large.
+    """
+    of = b"".join((repr(points.shape).encode(), points.tobytes(), reference.tobytes()))
+    key = hashlib.sha256(of).digest()
+    if key not in _volumes:
+        _volumes[key] = float(hypervolume(points, reference))
+        if len(_volumes) > MAX_VOLUMES:
+            _volumes.popitem(last=False)
+    _volumes.move_to_end(key)
+    return _volumes[key]
 
 
 def _entry(trial: TrialRecord) -> FrontEntry:

@@ -1,6 +1,7 @@
 """A study of ten thousand trials: its status is small, and a pass does not do n² work."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from primo_study.phases import Reason, TrialPhase
 from primo_study.plan import decide
 from primo_study.status import summarise
 from primo_study.study import EndedJob, Seen, Study
-from support.builders import CREATED, ended, run, spec, study, trial
+from support.builders import CREATED, ended, run, seen, spec, study, trial
 from support.counting import calls
 
 STAMP = "2027-01-15T09:00:00Z"
@@ -66,3 +67,27 @@ def test_the_status_of_ten_thousand_trials_is_small(objectives: int, letters: in
     status = summarise(big(10_000, objectives, letters), CREATED + 60, STAMP, "")
     assert status["frontSize"] > 0
     assert len(json.dumps(status)) < 64 * 1024
+
+
+def test_of_the_fronts_that_there_were_nothing_large_is_kept() -> None:
+    """Each observation makes another one, and it may have as many points as there are trials."""
+    trials = [
+        trial(n, TrialPhase.COMPLETED, ended(2), observations=(seen(9.0, float(n), float(-n)),))
+        for n in range(1_021)
+    ]
+    given = spec()
+
+    def fronts() -> None:
+        for size in range(1_000, 1_020):
+            found = summarise(study(*trials[:size], spec=given), CREATED, STAMP, "")
+            assert found["frontSize"] == size
+
+    fronts()  # what is made once
+    tracemalloc.start()
+    try:
+        del trials[0]  # all others
+        fronts()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
