@@ -100,7 +100,11 @@ class Mirror:
         return self._families.get(key) or Family()
 
     def forget(self, key: Key) -> None:
-        self._families.pop(key, None)
+        """All of a study that does not exist, but for users' trials: they may come before it."""
+        family = self._families.pop(key, Family())
+        waiting = {name: trial for name, trial in family.trials.items() if trial.record is None}
+        if waiting:
+            self._families[key] = Family(trials=waiting)
 
     def absorb(self, kind: Kind, obj: Object, *, deleted: bool = False) -> Key | None:
         """Take in an object as a watch, a read or a write of ours has shown it.

@@ -18,6 +18,7 @@ from support.simulation.scenario import (
     KEY,
     NEIGHBOUR,
     NEIGHBOUR_KEY,
+    START,
     STUDY,
     Scenario,
 )
@@ -302,6 +303,18 @@ def test_a_trials_name_that_is_taken_costs_its_number_and_holds_up_nothing(of: s
     assert theirs["spec"].get("number") == (0 if of == STUDY else None)
     numbers = [trial["spec"]["number"] for trial in world.api.objects[Kind.TRIAL].values()]
     assert sorted(numbers) == ([1, 3] if of == STUDY else [0, 1, 3])
+
+
+def test_a_trial_that_was_there_before_its_study_is_its_first() -> None:
+    """Though nothing is listed when the study comes: that has just been done for everybody."""
+    world = World(Scenario(trials=2, parallelism=1, rungs=1))
+    world.user.make_trial("early", 7, NEIGHBOUR)
+    world.advance(10.0)
+    world.operator.mirror.listed_at = world.now - START
+    world.user.make_study(NEIGHBOUR)
+    world.advance(50.0)
+    early = world.api.objects[Kind.TRIAL]["early"]
+    assert (early["spec"]["number"], early["status"]["phase"]) == (0, "Completed")
 
 
 def test_a_study_that_has_ended_reads_no_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,19 @@ def test_asking_for_a_study_does_not_make_it_known() -> None:
     assert mirror.keys() == [KEY]
 
 
+def test_of_a_study_that_does_not_exist_only_users_trials_are_kept_as_long_as_they_exist() -> None:
+    mirror = Mirror()
+    early = {**obj(2, "early"), "spec": {"study": "digits", "parameters": {}}}
+    mirror.absorb(Kind.TRIAL, early)
+    mirror.absorb(Kind.JOB, obj(3))
+    mirror.forget(KEY)
+    assert list(mirror.family(KEY).trials) == ["early"]
+    assert list(mirror.family(KEY).jobs) == []
+    mirror.absorb(Kind.TRIAL, early, deleted=True)
+    mirror.forget(KEY)
+    assert mirror.keys() == []
+
+
 def test_an_older_event_changes_nothing() -> None:
     mirror = Mirror()
     mirror.absorb(Kind.POD, obj(2, phase="new"))
