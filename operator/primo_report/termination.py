@@ -1,5 +1,6 @@
 """A container's termination message, rewritten in place."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -19,7 +20,9 @@ def write_message(path: Path, message: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         size = os.fstat(descriptor).st_size
-        os.pwrite(descriptor, message.ljust(min(size, MAX_MESSAGE_BYTES)), 0)
+        padded = message.ljust(min(size, MAX_MESSAGE_BYTES))
+        if os.pwrite(descriptor, padded, 0) < len(padded):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if size > MAX_MESSAGE_BYTES:
             # Somebody else's text; the kubelet reads the end of the file, where ours is not.
             os.ftruncate(descriptor, MAX_MESSAGE_BYTES)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,23 @@ def test_what_somebody_else_wrote_does_not_push_the_message_out_of_the_kubelets_
 def test_a_message_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         write_message(tmp_path, b"message")
+
+
+HALF = """
+import resource, sys
+from pathlib import Path
+from primo_report.termination import write_message
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_message(Path(sys.argv[1]), b"x" * 2000)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_half_a_message_is_an_error_too(tmp_path: Path) -> None:
+    """Of a full disk a write says first how much it took; then it is tried again."""
+    path = tmp_path / "message"
+    done = subprocess.run([sys.executable, "-c", HALF, path], capture_output=True, text=True)
+    assert done.stdout == "No space left on device\n", done.stderr
+    assert len(path.read_bytes()) == 1000
