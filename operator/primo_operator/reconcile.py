@@ -17,6 +17,7 @@ from primo_operator.cluster import (
     ClusterError,
     ConflictError,
     ForbiddenError,
+    Object,
     RefusedError,
     TooLargeError,
 )
@@ -191,7 +192,12 @@ class Reconciler:
         now = self.clock.monotonic()
         if not memory.doubted and now < self._listed_at(key) + self.settings.resync_s:
             return
+        known = self.mirror.family(key).study
         study = await self.cluster.get_study(key.namespace, key.name)
+        if known and study and _precedes(study, known):
+            log.warning("the API server has gone back in time", extra={"study": key.name})
+            self.mirror.forget(key)
+            memory = self.memories[key] = Memory()
         family = self.mirror.family(key)
         if study is None:
             family.study = None
@@ -430,6 +436,15 @@ class Reconciler:
         await self.together([promote(key, now, paused[s.trial], s) for s in promotions])
         await self.together([start(key, now, s) for s in new])
         return True
+
+
+def _precedes(study: Object, known: Object) -> bool:
+    """Whether it was read later, and is older: it comes from a backup (`etcdctl snapshot restore`).
+
+    What we know besides is then of a future that will not be.
+    """
+    same = study["metadata"]["uid"] == known["metadata"]["uid"]
+    return same and version(study) < version(known)
 
 
 def _values(outcome: Outcome) -> str:

@@ -32,6 +32,8 @@ CHILDREN = (Kind.TRIAL, Kind.JOB, Kind.POD)
 # The passes that a list asks for are spread over so long.
 SPREAD_S = 20.0
 GONE = 410
+# What an API server says of a version that it has not come to, as after a restore from a backup.
+AHEAD = "Too large resource version"
 
 Page = tuple[Sequence[Object], int]
 Event = tuple[str, Object]
@@ -105,6 +107,7 @@ class Watching:
                 await asyncio.sleep(AGAIN_S)
             except ClusterError as error:
                 expired = isinstance(error, RefusedError) and error.status == GONE
+                expired |= AHEAD in str(error)
                 version = 0 if expired else version
                 log.log(
                     logging.DEBUG if expired else logging.WARNING,

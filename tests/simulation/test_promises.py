@@ -305,6 +305,28 @@ def test_a_trials_name_that_is_taken_costs_its_number_and_holds_up_nothing(of: s
     assert sorted(numbers) == ([1, 3] if of == STUDY else [0, 1, 3])
 
 
+@pytest.mark.parametrize("versions", [3, 12, 30])
+def test_after_the_api_server_was_restored_from_a_backup_the_study_goes_on(versions: int) -> None:
+    world = World(Scenario(trials=8, parallelism=2, rungs=1))
+    world.advance(20.0)
+    world.checker._hold = lambda *_: None  # type: ignore[method-assign]  # what was is no more
+    api = world.api
+    at = api.version - versions
+    api.objects = {kind: {o["metadata"]["name"]: o for o in api.at(kind, at)} for kind in Kind}
+    api.past = [change for change in api.past if change.version <= at]
+    api.version = at
+    # The others begin anew, as in a cluster.
+    world.jobs.made.clear()
+    for job in list(api.objects[Kind.JOB]):
+        world.jobs._sync(job)
+    for pod in _pods(world):
+        world.kubelet._finish(pod["metadata"]["name"], pod["metadata"]["uid"])
+    calls = world.calls
+    world.advance(300.0)
+    assert world.phase == "Completed"
+    assert world.calls < calls + 200
+
+
 def test_a_trial_that_was_there_before_its_study_is_its_first() -> None:
     """Though nothing is listed when the study comes: that has just been done for everybody."""
     world = World(Scenario(trials=2, parallelism=1, rungs=1))

@@ -130,14 +130,23 @@ def test_a_watch_goes_on_from_the_last_event_or_bookmark() -> None:
     run(scenario())
 
 
-def test_a_watch_that_cannot_go_on_begins_with_a_list() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        RefusedError(410, "too old"),
+        RefusedError(504, "Timeout: Too large resource version: 30, current: 10"),
+        ClusterError("GET /jobs: 504 Timeout: Too large resource version: 30, current: 10"),
+    ],
+    ids=str,
+)
+def test_a_watch_that_cannot_go_on_begins_with_a_list(error: ClusterError) -> None:
     async def scenario() -> None:
         store = Store(study())
         store.objects[Kind.JOB] = [job("kept"), job("removed")]
         watched = Watched(store)
         await asyncio.sleep(1.0)
         store.objects[Kind.JOB], store.version = [job("kept")], 30
-        await watched.send(Kind.JOB, RefusedError(410, "too old"))
+        await watched.send(Kind.JOB, error)
         assert store.lists[4:] == [(Kind.JOB, "")]
         assert store.watched_from[Kind.JOB] == [10, 30]
         names_of_jobs = [j["metadata"]["name"] for j in watched.mirror.family(KEY).jobs]
