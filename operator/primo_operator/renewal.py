@@ -26,6 +26,8 @@ class Renewal:
 
     def want(self, configuration: Configuration, refused: str | None) -> bool:
         """Whether a call with these credentials, which were refused, may be repeated at once."""
+        if refused is None:
+            return False  # they are certificates, which a client reads once
         if configuration.api_key.get(TOKEN) != refused:
             return True  # others have come since then
         if not self._wanted and asyncio.get_running_loop().time() < self._not_before:

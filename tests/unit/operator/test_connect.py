@@ -82,7 +82,7 @@ class Plugin:
     """A program that tells tokens, as those of clouds do, and an API server that takes one."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.taken = "first"
+        self.taken, self.calls = "first", 0
         self._files = {name: folder / name for name in ("token", "asked")}
         self._folder, self._monkeypatch = folder, monkeypatch
         self.tells("first")
@@ -112,6 +112,7 @@ class Plugin:
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
+        self.calls += 1
         if request.headers.get("Authorization") != f"Bearer {self.taken}":
             return web.json_response({"message": "Unauthorized"}, status=401)
         return web.json_response({})
@@ -189,5 +190,17 @@ def test_a_plugin_that_hangs_holds_a_call_up_for_so_long_only(
             monkeypatch.setattr("primo_operator.renewal.LIMIT_S", 0.2)
             with pytest.raises(ClusterError, match="no credentials"):
                 await cluster.get_job("team", "j")
+
+    asyncio.run(scenario())
+
+
+def test_without_a_token_there_is_none_to_ask_for(plugin: Plugin) -> None:
+    async def scenario() -> None:
+        async with plugin.cluster() as cluster:
+            cluster._client.configuration.api_key.clear()  # as with certificates
+            calls = plugin.calls
+            with pytest.raises(ForbiddenError, match="Unauthorized"):
+                await cluster.get_job("team", "j")
+            assert plugin.calls == calls + 1
 
     asyncio.run(scenario())
