@@ -124,12 +124,16 @@ class Watching:
             await asyncio.sleep(pause_s)
             pause_s = self.resync_s * EARLY
             try:
-                for place in self._places:
-                    await self._list(*place)
-                self._mark_all()
+                await self.list_everything()
             except ClusterError as error:
                 log.warning("list interrupted", extra={"error": str(error)})
                 pause_s = RETRY_MAX_S
+
+    async def list_everything(self) -> None:
+        """Raises ClusterError; what was listed before that counts."""
+        for place in self._places:
+            await self._list(*place)
+        self._mark_all()
 
     async def _list(self, kind: Kind, namespace: str) -> int:
         """All objects of a kind; the version of the list.

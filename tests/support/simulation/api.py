@@ -75,6 +75,11 @@ class Api:
         found = [obj for obj in self.at(kind, version) if _listed(kind, obj, study)]
         return Listing(found, version)
 
+    def list_everything(self, kind: Kind, version: int | None = None) -> Listing:
+        """What a list over all studies shows."""
+        version = self.version if version is None else version
+        return Listing([obj for obj in self.at(kind, version) if watched(kind, obj)], version)
+
     def at(self, kind: Kind, version: int) -> Iterable[Object]:
         """All objects of a kind as they were at a version."""
         if version >= self.version:

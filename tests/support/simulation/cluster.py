@@ -1,12 +1,13 @@
 """The ports of a pass, each call of which is handed to the simulator before it is applied."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from primo_operator.cluster import ConflictError, Listing, Notice, Object
 from primo_operator.mirror import Kind
 from primo_operator.ports import Answer
+from primo_operator.watching import Event, Page
 from primo_optimizer import SpaceExhaustedError, Suggestion
 from primo_study.phases import TrialPhase
 from primo_study.study import Study
@@ -56,6 +57,19 @@ class SimulatedCluster:
 
     async def list_pods(self, namespace: str, study: str) -> Listing:
         return await self._list(Kind.POD, study)
+
+    async def pages(self, kind: Kind, namespace: str) -> AsyncIterator[Page]:
+        """`Stream`, of which the events are the operator's own matter."""
+
+        def list_at(version: int) -> Listing:
+            return self._api.list_everything(kind, version)
+
+        now: Callable[[], Listing] = lambda: self._api.list_everything(kind)  # noqa: E731
+        listing = await Call(f"list all {kind}s", now, list_at=list_at)
+        yield listing.items, listing.version
+
+    def events(self, kind: Kind, namespace: str, version: int) -> AsyncIterator[Event]:
+        raise NotImplementedError
 
     async def _list(self, kind: Kind, study: str) -> Listing:
         def list_at(version: int) -> Listing:

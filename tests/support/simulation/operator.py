@@ -16,6 +16,7 @@ from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.queue import AT_ONCE_S, DEBOUNCE_S, RETRY_EARLY_S, RETRY_MAX_S, RETRY_S
 from primo_operator.reconcile import Reconciler
 from primo_operator.settings import Settings
+from primo_operator.watching import EARLY, Watching
 from primo_optimizer import PrimoError
 from support.simulation.actors.prometheus import SimulatedMetrics
 from support.simulation.api import watched
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from support.simulation.world import World
 
 REQUEST_TIMEOUT_S = 30.0
+RESYNC_S = 60.0
+LIST_AGAIN_S = 30.0
 WATCH_RENEWED_S = 330.0
 FROZEN_S = (5.0, 600.0)
 LEASE_RETRY_S, LEASE_RENEW_S = 2.0, 10.0
@@ -80,7 +83,7 @@ class Operator:
         self.mirror = Mirror()
         self._cluster = cluster = SimulatedCluster(self.world.api)
         settings = Settings(
-            resync_s=60.0,
+            resync_s=RESYNC_S,
             prometheus_url="http://prometheus",
             prometheus_namespaces=NAMESPACE,
             prometheus_patience_s=self.world.scenario.patience_s,
@@ -94,6 +97,10 @@ class Operator:
             settings,
             self.mirror,
             Interleaved(self.world.rng),
+        )
+        places = (NAMESPACE,)
+        self._watching = Watching(
+            cluster, self.mirror, self.mark, clock.monotonic, RESYNC_S, places
         )
         self.elector: Elector | None = None
         if self.world.scenario.lease:
@@ -125,6 +132,8 @@ class Operator:
     def _start(self) -> None:
         self._watches = True
         self._watch()
+        if self.world.scenario.lists:
+            self._list_everything()
         if self.elector:
             self._elect()
 
@@ -132,6 +141,13 @@ class Operator:
         """Watches are renewed now and then, and begin with a list each time."""
         self.relist()
         self.after(WATCH_RENEWED_S, self._watch)
+
+    def _list_everything(self) -> None:
+        """Of `Watching` no more than this: which events arrive, and when, is drawn."""
+        self._run(Pass(self, self._watching.list_everything(), self._listed_everything))
+
+    def _listed_everything(self, _: Any, error: Exception | None) -> None:
+        self.after(LIST_AGAIN_S if error else EARLY * RESYNC_S, self._list_everything)
 
     def _drawn_skew(self) -> float:
         skew = self.world.scenario.skew_s

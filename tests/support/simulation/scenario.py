@@ -71,6 +71,9 @@ class Scenario:
         recreate_at_s: the study is deleted then and made anew under its name.
         orphan: and its children are left behind.
 
+        lists: everything is listed at once now and then, so that passes need not; as it is where
+            the API server is not too busy.
+
         calm_after_s: faults stop then.
         safety: faults never stop, and no end is asked for.
     """
@@ -126,6 +129,8 @@ class Scenario:
     edit: float = 0.0
     recreate_at_s: float | None = None
     orphan: bool = False
+
+    lists: bool = False
 
     calm_after_s: float = 400.0
     safety: bool = False
@@ -206,6 +211,7 @@ class Scenario:
             safety=happens(0.15),
             rights=on(0.01, 0.15),
             bulk=on(10.0, 0.15),
+            lists=happens(0.5),
         )
 
 
