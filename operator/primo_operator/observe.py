@@ -381,18 +381,22 @@ def _waiting(
 
 def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> dict[str, str]:
     """Jobs that still hold resources and are no open run: of an attempt that was given up."""
-    unended = [job for job in family.jobs if not _ended(job)]
-    if not unended:
-        return {}
-    uids_of_trials = {trial.uid for trial in own_trials(family, uid)}
     open_runs = {t.run.job for t in trials if t.unfinished and t.run.open}
+    unwanted = [
+        job
+        for job in family.jobs
+        if job["metadata"]["name"] not in open_runs
+        and not job["metadata"].get("deletionTimestamp")
+        and not _ended(job)
+        and not _main_ended(family, job)
+    ]
+    if not unwanted:
+        return {}  # as a rule, and then there is no need to look at all trials
+    uids_of_trials = {trial.uid for trial in own_trials(family, uid)}
     return {
         job["metadata"]["name"]: job["metadata"]["uid"]
-        for job in unended
-        if job["metadata"]["name"] not in open_runs
-        and _owners(job) & uids_of_trials
-        and not job["metadata"].get("deletionTimestamp")
-        and not _main_ended(family, job)
+        for job in unwanted
+        if _owners(job) & uids_of_trials
     }
 
 
