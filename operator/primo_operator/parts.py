@@ -73,14 +73,19 @@ async def assembled(
                 queue.mark(key)
 
         definitions = Definitions(cluster.published, look_again)
-        queue, prometheus = _passes(
-            cluster, suggester, clock, settings, mirror, metrics, definitions
-        )
-        stack.push_async_callback(prometheus.close)
+
+        def mark(key: Key, after_s: float) -> None:
+            queue.mark(key, after_s)
+
         stream = KubernetesCluster(watcher, timeout_s, count=count)
-        watching = Watching(
-            stream, mirror, queue.mark, clock.monotonic, settings.resync_s, namespaces
-        )
+        watching = Watching(stream, mirror, mark, clock.monotonic, settings.resync_s, namespaces)
+
+        def check() -> None:
+            definitions.check()
+            watching.check()
+
+        queue, prometheus = _passes(cluster, suggester, clock, settings, mirror, metrics, check)
+        stack.push_async_callback(prometheus.close)
         if served:
             metrics.registry.register(StateCollector(queue, worker, leads))
             stack.push_async_callback((await serve(metrics, settings, mirror)).cleanup)
@@ -116,12 +121,16 @@ def _passes(
     settings: Settings,
     mirror: Mirror,
     metrics: OperatorMetrics,
-    definitions: Definitions,
+    check: Callable[[], None],
 ) -> tuple[StudyQueue, PrometheusMetrics]:
-    """The queue of passes, and who answers their questions: each knows of the others."""
+    """The queue of passes, and who answers their questions: each knows of the others.
+
+    Args:
+        check: raises what keeps a pass from beginning.
+    """
 
     async def one_pass(key: Key) -> float | None:
-        definitions.check()
+        check()
         return await reconciler.reconcile(key)
 
     async def failed(key: Key, error: Exception) -> None:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from primo_operator.cluster import ClusterError, Object, RefusedError
+from primo_operator.cluster import ClusterError, ForbiddenError, Object, RefusedError
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.mirror import version as version_of
 from primo_operator.queue import DEBOUNCE_S
@@ -76,7 +76,21 @@ class Watching:
     resync_s: float
     namespaces: Sequence[str] = ()
     _listed: dict[tuple[Kind, str], float] = field(default_factory=dict)
+    _forbidden: dict[tuple[Kind, str], ForbiddenError] = field(default_factory=dict)
     synced: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def check(self) -> None:
+        """Whether a pass may begin: everything has been listed.
+
+        Raises:
+            ForbiddenError: the right to is missing.
+            ClusterError: it has not been yet.
+        """
+        if self.synced.is_set():
+            return
+        for error in self._forbidden.values():
+            raise error
+        raise ClusterError("not everything has been listed yet")
 
     async def run(self) -> None:
         """For ever."""
@@ -114,8 +128,17 @@ class Watching:
                     "watch interrupted",
                     extra={"kind": kind.value, "error": str(error)},
                 )
+                self._note_forbidden((kind, namespace), error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)
+
+    def _note_forbidden(self, place: tuple[Kind, str], error: ClusterError) -> None:
+        """Before everything has been listed only a pass that fails tells a study why it waits."""
+        if self.synced.is_set() or not isinstance(error, ForbiddenError):
+            return
+        self._forbidden[place] = error
+        for key in self.mirror.studies():
+            self.mark(key, 0.0)
 
     async def _list_again(self) -> None:
         """Everything and the studies, in good time before a pass would do it for its study."""
@@ -145,6 +168,7 @@ class Watching:
         oldest = await self._list_studies(namespace) if kind is Kind.TRIAL else 0
         version = await self._take_in(kind, namespace, oldest)
         self._listed[kind, namespace] = began
+        self._forbidden.pop((kind, namespace), None)
         if len(self._listed) == len(self._places):
             self.mirror.listed_at = min(self._listed.values())
         return version

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from primo_operator import names
-from primo_operator.cluster import ClusterError, Object, RefusedError
+from primo_operator.cluster import ClusterError, ForbiddenError, Object, RefusedError
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.watching import Event, Page, Watching
 from support.virtual_time import run_in_virtual_time as run
@@ -61,8 +61,8 @@ class Watched:
         self.store, self.mirror, self.marked = store, Mirror(), list[Key]()
         clock = asyncio.get_running_loop().time
         mark = lambda key, _after_s: self.marked.append(key)  # noqa: E731
-        watching = Watching(store, self.mirror, mark, clock, RESYNC_S, namespaces)
-        self.task = asyncio.create_task(watching.run())
+        self.watching = Watching(store, self.mirror, mark, clock, RESYNC_S, namespaces)
+        self.task = asyncio.create_task(self.watching.run())
 
     async def send(self, kind: Kind, *events: Event | Exception | None) -> None:
         for event in events:
@@ -80,6 +80,27 @@ def test_nothing_is_decided_before_everything_is_listed() -> None:
         store.refuse = None
         await asyncio.sleep(60.0)
         assert watched.marked == [KEY]
+        watched.task.cancel()
+
+    run(scenario())
+
+
+def test_without_the_right_to_list_each_study_is_told_so_until_everything_is_listed() -> None:
+    async def scenario() -> None:
+        store = Store(study())
+        store.refuse = refused = ForbiddenError(403, "cannot list")
+        watched = Watched(store)
+        watched.mirror.absorb(Kind.STUDY, study())  # as kopf shows it
+        with pytest.raises(ClusterError, match="not everything has been listed yet"):
+            watched.watching.check()
+        await asyncio.sleep(5.0)
+        assert set(watched.marked) == {KEY}
+        with pytest.raises(ForbiddenError) as raised:
+            watched.watching.check()
+        assert raised.value is refused
+        store.refuse = None
+        await asyncio.sleep(60.0)
+        watched.watching.check()
         watched.task.cancel()
 
     run(scenario())
