@@ -77,6 +77,14 @@ NO_RIGHT = re.compile(
     re.VERBOSE,
 )
 
+# A policy and a webhook choose the status of their refusals: 422 and 400 if they do not, but also
+# 401, 413 or 500. It tells nothing of what is wrong, and what they deny they may allow later.
+DENIED = re.compile(
+    r"""[^"]+\ "[^"]*"\ is\ forbidden:\ ValidatingAdmissionPolicy\ '
+        | admission\ webhook\ "[^"]*"\ denied\ the\ request""",
+    re.VERBOSE,
+)
+
 
 async def connect(context: str | None = None) -> ApiClient:
     """A client with the pod's own credentials, or those of KUBECONFIG.
@@ -476,6 +484,8 @@ def _answer(method: str, path: str, status: int, content: bytes) -> Object:
         return answer
     message = str(answer.get("message") or status)
     reason = answer.get("reason")
+    if DENIED.match(message):
+        raise RefusedError(403, message)
     if status == 413 or (status == 500 and any(words in message for words in TOO_LARGE)):
         raise TooLargeError(413, f"{method} {path}: {message}")
     if status == 401:

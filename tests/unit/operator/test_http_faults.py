@@ -20,6 +20,7 @@ from primo_operator.cluster import (
 )
 from primo_operator.kubernetes_cluster import KubernetesCluster
 from primo_operator.mirror import Kind
+from primo_operator.runs import ABOUT_THE_OBJECT
 
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "the token has expired"}
@@ -263,6 +264,24 @@ def test_what_admission_thinks_of_an_object_is_no_matter_of_rights(words: str) -
     error = refused(403, words)
     assert not isinstance(error, ForbiddenError)
     assert error.message == words
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 409, 413, 422, 500])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "jobs.batch \"j\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied"
+        " request: no Jobs on holidays",
+        'admission webhook "policy.example" denied the request: no Jobs on holidays',
+        'admission webhook "policy.example" denied the request without explanation',
+    ],
+)
+def test_what_a_policy_denies_it_may_allow_later_whatever_its_status(
+    status: int, words: str
+) -> None:
+    error = refused(status, words)
+    assert (type(error), error.status, error.message) == (RefusedError, 403, words)
+    assert error.status not in ABOUT_THE_OBJECT
 
 
 def test_a_token_that_is_not_accepted_is_a_missing_right_and_names_the_call() -> None:
