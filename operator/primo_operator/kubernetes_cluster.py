@@ -67,6 +67,9 @@ MERGE_PATCH = "application/merge-patch+json"
 # What the store says of too large an object (1.5 MiB as a rule), and a client of it before it asks,
 # both as an error of the server's (500). It has had no effect.
 TOO_LARGE = ("request is too large", "message larger than max")
+# A Job that is too large the API server sends to its store once more, without managedFields and as
+# new, and then refuses the labels that it has set itself the first time. A dry run stores nothing.
+LABELLED_TWICE = "spec.template.metadata.labels[batch.kubernetes.io/controller-uid]: Invalid value"
 # 403 says that there is no right to a call, but also what admission thinks of an object: a quota,
 # Pod Security, a webhook. The authorizer begins with the user; the second is of the admission
 # plugin that asks it for a right to the owner of a new object.
@@ -228,7 +231,12 @@ class KubernetesCluster:
     async def create_job(self, job: Object, *, dry_run: bool = False) -> Object:
         query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
         path = JOBS.format(job["metadata"]["namespace"])
-        return await self._call("POST", path, query=query, body=job)
+        try:
+            return await self._call("POST", path, query=query, body=job)
+        except RefusedError as error:
+            if dry_run or error.status != 422 or LABELLED_TWICE not in error.message:
+                raise
+            raise TooLargeError(413, f"POST {path}: the Job is too large to be stored") from error
 
     async def dry_run_pod(self, pod: Object) -> None:
         query = {"fieldValidation": "Strict", "dryRun": "All"}

@@ -311,6 +311,23 @@ def test_an_object_that_is_too_large_had_no_effect_and_names_the_call(
     assert error.message == f"POST /apis/batch/v1/namespaces/team/jobs: {words}"
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_job_that_is_too_large_is_told_from_one_whose_labels_are_wrong(dry_run: bool) -> None:
+    """Both are refused in these words, the first one not before it is to be stored."""
+    words = (
+        'Job.batch "j" is invalid: [spec.template.metadata.labels[controller-uid]: Invalid value:'
+        ' {"controller-uid":"80b6"}: must be \'c741\', spec.template.metadata.labels'
+        '[batch.kubernetes.io/controller-uid]: Invalid value: {"controller-uid":"80b6"}: must be'
+        " 'c741', spec.selector: Invalid value: {}: `selector` not auto-generated]"
+    )
+    error = refused(422, words, dry_run=dry_run)
+    if dry_run:
+        assert (type(error), error.message) == (RefusedError, words)
+    else:
+        assert isinstance(error, TooLargeError)
+        assert error.message.endswith("/namespaces/team/jobs: the Job is too large to be stored")
+
+
 def test_a_proxy_may_say_so_too() -> None:
     async def handler(request: web.Request) -> web.Response:
         return web.Response(text="<html>413", status=413, content_type="text/html")
@@ -319,7 +336,7 @@ def test_a_proxy_may_say_so_too() -> None:
         against(handler, lambda cluster: cluster.delete_job("team", "j", "u"))
 
 
-def refused(status: int, words: str) -> RefusedError:
+def refused(status: int, words: str, *, dry_run: bool = False) -> RefusedError:
     """What a create of a Job that is answered so comes to."""
 
     async def handler(request: web.Request) -> web.Response:
@@ -327,5 +344,5 @@ def refused(status: int, words: str) -> RefusedError:
 
     job = {"metadata": {"namespace": "team", "name": "j"}}
     with pytest.raises(RefusedError) as got:
-        against(handler, lambda cluster: cluster.create_job(job))
+        against(handler, lambda cluster: cluster.create_job(job, dry_run=dry_run))
     return got.value
