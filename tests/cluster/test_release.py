@@ -8,17 +8,11 @@ import pytest
 from primo_operator.crds import KINDS
 from support.apiserver import Wire
 from support.kubectl import kubectl
-from support.real_cluster import RUN_S, Release, Space, study
+from support.real_cluster import DISTANCE, RUN_S, Release, Space, study
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
-SCRIPT = """
-import time
-from primo_report import params, report
-time.sleep(3)
-report(step=1, distance=abs(params()["x"] - 0.3))
-"""
 TRIALS = 6
 
 
@@ -50,21 +44,10 @@ def _hand_over(release: Release) -> None:
 def test_a_study_loses_nothing_and_repeats_nothing_while(
     release: Release, space: Space, sidecar: str, disturb: Callable[[Release], None]
 ) -> None:
-    space.start(study("goes-on", sidecar, SCRIPT, budget={"trials": TRIALS}, parallelism=2))
+    space.start(study("goes-on", sidecar, DISTANCE, budget={"trials": TRIALS}, parallelism=2))
     eventually(lambda: len(space.trials("goes-on")) > 2, "a trial has ended", RUN_S)
     disturb(release)
-    assert space.ended("goes-on", 2 * RUN_S)["status"]["phase"] == "Completed"
-    trials = space.trials("goes-on")
-    assert [trial["spec"]["number"] for trial in trials] == list(range(TRIALS))
-    runs = [run for trial in trials for run in trial["status"]["runs"]]
-    # An operator that ends between the record of an attempt and its Job leaves an attempt without.
-    ran = {run["job"] for run in runs if run["reason"] == "Completed"}
-    assert {job["metadata"]["name"] for job in space.jobs("goes-on")} == ran
-    assert len(ran) == len(space.pods("goes-on")) == TRIALS
-    for trial in trials:
-        (seen,) = trial["status"]["observations"]
-        distance = abs(trial["spec"]["parameters"]["x"] - 0.3)
-        assert seen["values"]["distance"] == pytest.approx(distance)
+    space.completed("goes-on", TRIALS)
 
 
 def _everything(kubeconfig: Path, namespace: str) -> set[str]:

@@ -19,6 +19,14 @@ Obj = dict[str, Any]
 RUN_S = 120.0
 NAMESPACES = "/api/v1/namespaces"
 
+# A training of some seconds.
+DISTANCE = """
+import time
+from primo_report import params, report
+time.sleep(3)
+report(step=1, distance=abs(params()["x"] - 0.3))
+"""
+
 _numbers = itertools.count()
 
 
@@ -48,6 +56,11 @@ class Space:
         """By number."""
         found = self._of(study, "primotrials")
         return sorted(found, key=lambda trial: int(trial["spec"]["number"]))
+
+    def condition(self, study: str, kind: str) -> Obj:
+        """Empty if there is none."""
+        conditions = self.study(study).get("status", {}).get("conditions", ())
+        return next((c for c in conditions if c["type"] == kind), {})
 
     def jobs(self, study: str) -> list[Obj]:
         return self._of(study, "jobs")
@@ -80,6 +93,25 @@ class Space:
 
         eventually(over, f"{study} has ended", timeout_s)
         return self.study(study)
+
+    def completed(self, study: str, trials: int, timeout_s: float = 2 * RUN_S) -> None:
+        """Wait until it is, and see that no run was lost or ran twice, and each value is its own.
+
+        What runs is DISTANCE.
+        """
+        ended = self.ended(study, timeout_s)
+        assert ended["status"]["phase"] == "Completed", ended["status"]["conditions"]
+        found = self.trials(study)
+        assert [trial["spec"]["number"] for trial in found] == list(range(trials))
+        # An operator that ends between the record of an attempt and its Job leaves one without.
+        runs = [run for trial in found for run in trial["status"]["runs"]]
+        ran = {run["job"] for run in runs if run["reason"] == "Completed"}
+        assert {job["metadata"]["name"] for job in self.jobs(study)} == ran
+        assert len(ran) == len(self.pods(study)) == trials
+        for trial in found:
+            (seen,) = trial["status"]["observations"]
+            distance = abs(trial["spec"]["parameters"]["x"] - 0.3)
+            assert abs(seen["values"]["distance"] - distance) < 1e-9
 
 
 @dataclass(frozen=True, slots=True)
