@@ -129,8 +129,11 @@ class Cluster(Protocol):
         """
         ...
 
-    async def failed_creates(self, namespace: str, job: str) -> Sequence[str]:
-        """Why pods of this Job were refused, the latest last: only Events of the Job tell."""
+    async def failed_creates(self, namespace: str) -> Mapping[str, str]:
+        """Why pods of Jobs were refused of late, by the Job's name: only their Events tell.
+
+        The API server goes through all Events of the namespace for it.
+        """
         ...
 
     def notify(self, notice: Notice) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -175,11 +175,11 @@ class KubernetesCluster:
     async def list_pods(self, namespace: str, study: str) -> Listing:
         return await self._list(PODS.format(namespace), names.selector(study))
 
-    async def failed_creates(self, namespace: str, job: str) -> Sequence[str]:
-        fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
+    async def failed_creates(self, namespace: str) -> Mapping[str, str]:
+        fields = "involvedObject.kind=Job,reason=FailedCreate"
         found = await self._page(EVENTS.format(namespace), {"fieldSelector": fields})
         events = sorted(found["items"], key=lambda event: event.get("lastTimestamp") or "")
-        return [event.get("message") or "" for event in events]
+        return {e["involvedObject"].get("name", ""): e.get("message") or "" for e in events}
 
     # --- everything
 

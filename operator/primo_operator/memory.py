@@ -53,6 +53,7 @@ class Memory:
         too_large: by the trial's name.
         unkept: what the API server did not keep of the latest write to a kind, in words.
         podless: why a Job has no pod, by the Job's name.
+        events_read_at: when that was last asked, by the API server's clock.
         searched: Jobs that have ended, by name, whose pods were listed since then.
         noted: what a run was said to wait for, and when, by its Job's name.
         measured: what Prometheus has said of a run, by its Job's name.
@@ -84,6 +85,7 @@ class Memory:
     too_large: dict[str, TooLarge] = field(default_factory=dict)
     unkept: dict[Kind, str] = field(default_factory=dict)
     podless: dict[str, Waiting] = field(default_factory=dict)
+    events_read_at: float = 0.0
     searched: dict[str, bool] = field(default_factory=dict)
     noted: dict[str, tuple[Waiting, float]] = field(default_factory=dict)
     measured: dict[str, Measured] = field(default_factory=dict)

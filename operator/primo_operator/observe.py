@@ -43,6 +43,9 @@ Pods = Mapping[str, Sequence[tuple[Object, bool]]]
 
 # A Job this long without a pod is asked for the Events that say why.
 PODLESS_AFTER_S = 30.0
+# A Job controller that is behind leaves many without: their Events are read together, at most so
+# often, for the pass waits for them.
+PODLESS_AGAIN_S = 15.0
 # Of a trial that cannot be written: nothing that would have to be.
 UNWRITABLE = Evidence(JobState.PRESENT, lingering=True)
 
@@ -134,11 +137,12 @@ def own_trials(family: Family, study_uid: str) -> Iterator[TrialView]:
     return (t for t in family.trials.values() if t.record and study_uid in t.owners)
 
 
-def podless_at(family: Family, study: Study) -> dict[str, float]:
+def podless_at(family: Family, memory: Memory, study: Study) -> dict[str, float]:
     """When to read the Events of Jobs that have no pod yet: by the name of an open run's Job."""
+    again_at = memory.events_read_at + PODLESS_AGAIN_S
     with_pod = {_job_of(pod) for pod in (*family.pods, *family.departed.values())}
     return {
-        trial.run.job: trial.evidence.since + PODLESS_AFTER_S
+        trial.run.job: max(trial.evidence.since + PODLESS_AFTER_S, again_at)
         for trial in study.unfinished_trials
         if trial.run.open
         and trial.evidence.job is JobState.PRESENT

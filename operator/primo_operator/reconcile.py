@@ -145,7 +145,7 @@ class Reconciler:
         """Until the first moment at which something may be due without an event."""
         memory, now = self.memories[key], self.clock.now()
         times = [refusal.retry_at for refusal in memory.refusals.values()]
-        times += podless_at(self.mirror.family(key), study).values()
+        times += podless_at(self.mirror.family(key), memory, study).values()
         if wake_at is not None:
             times.append(wake_at)
         if memory.template.problem and not memory.template.fatal:
@@ -235,16 +235,17 @@ class Reconciler:
 
     async def _read_podless(self, key: Key, study: Study) -> bool:
         """Only the Job's Events say why it may have no pod (quota, Pod Security)."""
-        memory, family = self.memories[key], self.mirror.family(key)
-        moved = False
-        for job, due in podless_at(family, study).items():
-            if self.clock.now() < due:
-                continue
-            words = await self.cluster.failed_creates(study.namespace, job)
-            text = words[-1] if words else "the Job controller has made no pod"
-            memory.podless[job] = Waiting("PodForbidden", text, True, self.clock.now())
-            moved = True
-        return moved
+        memory, now = self.memories[key], self.clock.now()
+        times = podless_at(self.mirror.family(key), memory, study)
+        due = [job for job, at in times.items() if at <= now]
+        if not due:
+            return False
+        words = await self.cluster.failed_creates(study.namespace)
+        memory.events_read_at = self.clock.now()
+        for job in due:
+            text = words.get(job, "the Job controller has made no pod")
+            memory.podless[job] = Waiting("PodForbidden", text, True, memory.events_read_at)
+        return True
 
     # --- apply
 

@@ -1,6 +1,7 @@
 """What is promised of one fault, with nothing else in its way."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from primo_operator import names
 from primo_operator.cluster import RefusedError
 from primo_operator.memory import Memory, Refusal
 from primo_operator.mirror import Kind
+from primo_operator.observe import PODLESS_AFTER_S, PODLESS_AGAIN_S
 from primo_operator.sources import read_sources
 from primo_study.study import Study, Waiting
 from support.simulation.cluster import SimulatedCluster
@@ -81,6 +83,26 @@ def test_why_a_job_has_no_pod_is_asked_anew_with_each_list() -> None:
     assert not memory.doubted
     assert memory.podless
     assert min(waiting.seen_at for waiting in memory.podless.values()) > before
+
+
+def test_the_events_of_many_jobs_without_pods_are_read_together_and_not_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Passes wait for them, and slots for passes."""
+    read_at: list[float] = []
+    failed_creates = SimulatedCluster.failed_creates
+
+    async def counted(cluster: SimulatedCluster, namespace: str) -> dict[str, str]:
+        read_at.append(world.now)
+        return await failed_creates(cluster, namespace)
+
+    monkeypatch.setattr(SimulatedCluster, "failed_creates", counted)
+    world = World(replace(BASE, trials=12, parallelism=12, forbidden=1.0))
+    world.advance(2 * PODLESS_AFTER_S)
+    assert len(world.operators[0].reconciler.memories[KEY].podless) > 4
+    assert len(read_at) > 1
+    gaps = [after - before for before, after in pairwise(read_at)]
+    assert min(gaps) >= PODLESS_AGAIN_S
 
 
 def test_while_the_api_server_is_away_jobs_run_on_and_then_all_is_recorded(smooth: World) -> None:

@@ -102,8 +102,8 @@ class Kept:
         self.writes.append(f"delete job {name}")
         self.jobs.pop(name, None)
 
-    async def failed_creates(self, *_: Any) -> list[str]:
-        return []
+    async def failed_creates(self, *_: Any) -> dict[str, str]:
+        return {}
 
     def notify(self, notice: Notice) -> None:
         pass

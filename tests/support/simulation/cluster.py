@@ -1,6 +1,6 @@
 """The ports of a pass, each call of which is handed to the simulator before it is applied."""
 
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +122,8 @@ class SimulatedCluster:
 
         await Call("delete job", apply, True)
 
-    async def failed_creates(self, namespace: str, job: str) -> Sequence[str]:
-        return await Call("list events", lambda: self._api.world.jobs.refusals(job))
+    async def failed_creates(self, namespace: str) -> dict[str, str]:
+        return await Call("list events", lambda: dict(self._api.world.jobs.refused))
 
     def notify(self, notice: Notice) -> None:
         pass

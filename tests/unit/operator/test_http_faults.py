@@ -106,7 +106,7 @@ def test_an_answer_that_is_no_list_is_none(answer: dict[str, Any]) -> None:
     calls: list[Callable[[KubernetesCluster], Any]] = [
         lambda cluster: cluster.list_jobs("team", "digits"),
         lambda cluster: anext(cluster.pages(Kind.JOB, "team")),
-        lambda cluster: cluster.failed_creates("team", "j"),
+        lambda cluster: cluster.failed_creates("team"),
     ]
     for call in calls:
         with pytest.raises(ClusterError, match="the answer is no list"):

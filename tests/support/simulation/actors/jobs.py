@@ -42,10 +42,6 @@ class JobController:
             for owner in obj["metadata"].get("ownerReferences") or ():
                 self.world.later(BATCH_S, lambda owner=owner["name"]: self._sync(owner))
 
-    def refusals(self, job: str) -> list[str]:
-        """The Events of a Job."""
-        return [self.refused[job]] if job in self.refused else []
-
     def pod_of(self, job: Object) -> Object | None:
         pod = self.world.api.objects[Kind.POD].get(f"{job['metadata']['name']}-pod")
         uid = job["metadata"]["uid"]
