@@ -35,7 +35,7 @@ class Recorder:
     """Stands in for the HTTP client; every answer is an empty list that is also an object."""
 
     def __init__(self) -> None:
-        self.configuration = SimpleNamespace(host="https://api.example")
+        self.configuration = SimpleNamespace(host="https://api.example", refresh_api_key_hook=None)
         self.rest_client = self
         self.asked: set[Right] = set()
 

@@ -35,6 +35,7 @@ RARE = {
     ("update", "primo.dev", "primotrials/finalizers"),
     ("get", "batch", "jobs"),
     ("get", "primo.dev", "primostudies"),
+    ("get", "primo.dev", "primotrials"),
     ("list", "batch", "jobs"),
     ("patch", "primo.dev", "primotrials"),
     ("patch", "batch", "jobs"),
