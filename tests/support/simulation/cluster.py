@@ -69,7 +69,7 @@ class SimulatedCluster:
         yield listing.items, listing.version
 
     def events(self, kind: Kind, namespace: str, version: int) -> AsyncIterator[Event]:
-        raise NotImplementedError
+        raise AssertionError("which events arrive, and when, the simulated operator draws")
 
     async def _list(self, kind: Kind, study: str) -> Listing:
         def list_at(version: int) -> Listing:
