@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -85,10 +86,28 @@ class RunningSidecar:
     def message(self) -> Summary | None:
         """None while there is none; a torn one fails the test."""
         try:
-            text = self.message_file.read_text()
+            with self._paused():
+                text = self.message_file.read_text()
         except FileNotFoundError:
             return None
         return parse_summary(text) if text else None
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        """Between two of its instructions, as a kill would find it.
+
+        A file that is read while it is written may give the start of one message and the end of
+        the next, however it is written.
+        """
+        if self.process.poll() is not None:
+            yield
+            return
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def says(self, condition: Callable[[Summary], bool], what: str) -> Summary:
         """Wait for a message that the condition holds for."""

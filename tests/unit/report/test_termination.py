@@ -1,6 +1,9 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,26 @@ def test_a_message_is_rewritten_in_place_over_a_longer_one(tmp_path: Path) -> No
     write_message(path, b"an even longer one")
     assert path.read_bytes() == b"an even longer one"
     assert path.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("message", [b"short", b"as long as", b"a longer one than before"])
+def test_between_any_two_steps_there_is_one_of_the_messages(tmp_path: Path, message: bytes) -> None:
+    """Where a kill may come."""
+    path = tmp_path / "message"
+    write_message(path, b"the before")
+    found: list[bytes] = []
+
+    def look(_frame: FrameType, _event: str, _argument: object) -> Callable[..., Any]:
+        found.append(path.read_bytes().rstrip())
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, *_: look if frame.f_code is write_message.__code__ else None)
+    try:
+        write_message(path, message)
+    finally:
+        sys.settrace(before)
+    assert set(found) == {b"the before", message}
 
 
 def test_what_somebody_else_wrote_does_not_push_the_message_out_of_the_kubelets_sight(
