@@ -196,13 +196,13 @@ class Runs:
         return True
 
     async def _see(self, study: Study, job: Object) -> None:
-        """Take in a Job of ours; lists and watches do not show one whose labels were taken off."""
-        if names.STUDY_LABEL not in (job["metadata"].get("labels") or {}):
+        """Take in a Job of ours; lists and watches do not show one with other labels, or none."""
+        if (job["metadata"].get("labels") or {}).get(names.STUDY_LABEL) != study.name:
             labels = job["spec"]["template"]["metadata"]["labels"]
             job = await self.writer.cluster.patch_job(
                 study.namespace, job["metadata"]["name"], {"metadata": {"labels": labels}}
             )
-            # Else one whose labels somebody takes off each time would be looked for without end.
+            # Else one whose labels somebody changes each time would be looked for without end.
             job = {**job, "metadata": {**job["metadata"], "labels": labels}}
         self.writer.mirror.found(Kind.JOB, job)
 

@@ -422,6 +422,36 @@ def test_jobs_whose_labels_are_taken_off_each_time_are_found_by_name(smooth: Wor
     assert world.result() == smooth.result()
 
 
+def _relabel(world: World, kind: Kind) -> None:
+    """As by `kubectl label --overwrite`: for all one knows it is another study's now."""
+    while not world.api.objects[kind]:
+        world.advance(0.5)
+    name = next(iter(world.api.objects[kind]))
+    world.api.edit(kind, name, {"metadata": {"labels": {names.STUDY_LABEL: NEIGHBOUR}}})
+    world.operator.reconciler.memories[KEY].doubted = True
+
+
+def test_a_job_with_another_studys_label_is_found_by_name_and_not_looked_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("support.simulation.actors.kubelet.Kubelet._finish", lambda *_: None)
+    world = World(Scenario(trials=1, parallelism=1, rungs=1))
+    _relabel(world, Kind.JOB)
+    calls = world.calls
+    world.advance(60.0)
+    assert world.calls < calls + 30
+    (job,) = world.api.objects[Kind.JOB].values()
+    assert job["metadata"]["labels"][names.STUDY_LABEL] == STUDY
+
+
+def test_a_trial_with_another_studys_label_still_counts(smooth: World) -> None:
+    """It holds its slot, and what it observes is the study's."""
+    world = World(BASE)
+    _relabel(world, Kind.TRIAL)
+    world.run()
+    assert world.result() == smooth.result()
+
+
 def test_trials_whose_owner_is_taken_off_each_time_are_not_made_without_end() -> None:
     world = World(Scenario(trials=20, parallelism=2, rungs=1))
     without(world, Kind.TRIAL, "ownerReferences")
