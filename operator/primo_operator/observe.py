@@ -67,6 +67,8 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
     spec = memory.spec.spec
     held = _held(memory.spec, obj.get("status") or {}, generation)
     trials = _trials(family, memory, uid, spec)
+    if copies := _copies(family, uid, trials):
+        trials = tuple(trial for trial in trials if trial.name not in copies)
     _note_numbers(memory, trials, (obj.get("status") or {}).get("nextTrial") or 0)
     checked = memory.template_generation == generation
     template = memory.template if checked else Template()
@@ -83,7 +85,7 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         status=obj.get("status") or {},
         template=template,
         leftovers=_leftovers(family, trials, uid),
-        requests=_requests(family, memory, uid),
+        requests=_requests(family, memory, uid, copies),
         # Without `retention` nobody asks for them.
         ended_jobs=_ended_jobs(family, trials) if spec and spec.retention else (),
         degraded=_trouble(memory, template, held),
@@ -286,12 +288,27 @@ def _note_numbers(memory: Memory, trials: Sequence[TrialRecord], counted: int) -
     memory.used_numbers = {number for number in memory.used_numbers if number >= counted}
 
 
-def _requests(family: Family, memory: Memory, uid: str) -> tuple[Request, ...]:
-    """Trials without a number; those of an earlier study of this name go with it."""
+def _copies(family: Family, uid: str, trials: Sequence[TrialRecord]) -> Collection[str]:
+    """Names of trials with a number that another one had before: somebody has copied that."""
+    if len({trial.number for trial in trials}) == len(trials):
+        return ()
+    first: dict[int, TrialView] = {}
+    for view in sorted(own_trials(family, uid), key=attrgetter("created", "name")):
+        assert view.record
+        first.setdefault(view.record.number, view)
+    return {trial.name for trial in trials} - {view.name for view in first.values()}
+
+
+def _requests(
+    family: Family, memory: Memory, uid: str, copies: Collection[str]
+) -> tuple[Request, ...]:
+    """Trials without a number of their own; those of an earlier study of this name go with it."""
     found = [
         view.obj
         for view in family.trials.values()
-        if view.record is None and view.obj and not view.deleting and {*view.studies} <= {uid}
+        if view.obj and not view.deleting and {*view.studies} <= {uid}
+        # What somebody has observed stays, whoever wrote it.
+        if view.record is None or (view.name in copies and not view.status.get("runs"))
     ]
     found.sort(key=lambda t: (t["metadata"]["creationTimestamp"], t["metadata"]["name"]))
     return tuple(_request(trial, memory) for trial in found)
@@ -306,6 +323,7 @@ def _request(trial: Object, memory: Memory) -> Request:
         fidelity=trial["spec"].get("fidelity"),
         said=(status.get("phase"), status.get("reason"), status.get("message")),
         refusal=refusal.waiting if refusal else None,
+        number=trial["spec"].get("number"),
     )
 
 

@@ -13,6 +13,7 @@ from primo_operator.cluster import Object
 from primo_operator.gpus import gpus
 from primo_operator.reading import read_trial
 from primo_study import record
+from primo_study.requests import INVALID
 from primo_study.study import TrialRecord
 
 
@@ -23,7 +24,9 @@ class TrialView:
     Attributes:
         owners: their UIDs.
         studies: the UIDs of those that are studies.
-        record: None without a number: a user has made it by hand.
+        created: when.
+        record: None without a number: a user has made it by hand; or it is a copy of another one,
+            and was refused.
         at_rest: the cluster has nothing to tell of it: it has no open run, and nobody asks for one.
         obj: the whole object, where the record does not tell all of it, or it will change soon.
     """
@@ -33,6 +36,7 @@ class TrialView:
     version: str
     owners: tuple[str, ...]
     studies: tuple[str, ...]
+    created: str
     deleting: bool
     at_rest: bool
     record: TrialRecord | None
@@ -53,18 +57,26 @@ def trial_view(obj: Object) -> TrialView:
     owners = tuple(sys.intern(owner["uid"]) for owner in references)
     studies = tuple(sys.intern(o["uid"]) for o in references if o["kind"] == names.STUDY_KIND)
     # Ours comes last, where there was another.
-    found = read_trial(obj, studies[-1] if studies else "") if "number" in obj["spec"] else None
+    numbered = "number" in obj["spec"] and not _refused(obj)
+    found = read_trial(obj, studies[-1] if studies else "") if numbered else None
     return TrialView(
         name=metadata["name"],
         uid=metadata["uid"],
         version=metadata.get("resourceVersion") or "",
         owners=owners,
         studies=owners if studies == owners else studies,
+        created=metadata.get("creationTimestamp") or "",
         deleting=bool(metadata.get("deletionTimestamp")),
         at_rest=bool(found and not (found.unfinished or found.to_retry)),
         record=found,
         obj=None if found and _told(found, obj) else _without_managers(obj),
     )
+
+
+def _refused(obj: Object) -> bool:
+    """It is a copy of another: it has no runs, and never will."""
+    status = obj.get("status") or {}
+    return status.get("reason") == INVALID and not status.get("runs")
 
 
 def _told(found: TrialRecord, obj: Object) -> bool:

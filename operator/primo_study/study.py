@@ -284,6 +284,7 @@ class Request:
         configuration: as she wrote it.
         said: phase, reason and message, as written last.
         refusal: why the API server did not let us give it its number.
+        number: of a trial that there was before, of which this is a copy; None without one.
     """
 
     name: str
@@ -291,6 +292,7 @@ class Request:
     fidelity: float | None = None
     said: tuple[str | None, str | None, str | None] = (None, None, None)
     refusal: Waiting | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -490,6 +490,31 @@ def test_a_trial_that_somebody_has_made_up_holds_up_nobody(parameters: dict[str,
     assert _phases(world) == ["Completed"] * 3
 
 
+@pytest.mark.parametrize("after_s", [3.0, 40.0])
+def test_a_copy_of_a_trial_takes_no_result_of_it_and_says_that_it_has_a_number(
+    after_s: float,
+) -> None:
+    """As by `kubectl get -o yaml`, another name and another value, and `kubectl create`."""
+    world = World(Scenario(trials=4, parallelism=1, rungs=1))
+    world.advance(after_s)
+    trial = next(iter(world.api.objects[Kind.TRIAL].values()))
+    copy = {name: part for name, part in trial.items() if name != "status"}
+    copy["metadata"] = {**trial["metadata"], "name": "a-copy"}
+    copy["spec"] = {**trial["spec"], "parameters": {"x": 1234}}
+    world.checker._hold = lambda *_: None  # type: ignore[method-assign]  # she uses a number again
+    world.api.create(Kind.TRIAL, copy)
+    world.run()
+    said = world.api.objects[Kind.TRIAL].pop("a-copy")["status"]
+    assert (said["phase"], said["reason"]) == ("Failed", "InvalidTrial")
+    assert said["message"].startswith("spec.number: 0 is another trial's")
+    assert _phases(world) == ["Completed"] * 4
+    front = [entry["trial"] for entry in world.api.objects[Kind.STUDY][STUDY]["status"]["front"]]
+    assert len(front) == len({*front})
+    for name in list(world.api.objects[Kind.TRIAL]):
+        world.api.delete(Kind.TRIAL, name)  # it does not take the place of what it was copied from
+    world.rest()
+
+
 def test_a_run_that_has_ended_well_is_not_lost_because_the_watch_of_pods_is_late() -> None:
     """As after a restart of the API server, when that of Jobs is back before it."""
     world = World(Scenario(trials=1, parallelism=1, rungs=1, delay_s=0.01))
