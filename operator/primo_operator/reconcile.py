@@ -65,6 +65,7 @@ from primo_study.plan import (
     Search,
     Stop,
     Suspend,
+    affordable,
     decide,
     divided,
     room,
@@ -452,6 +453,8 @@ class Reconciler:
         taken = now.used_numbers
         unused = [s for s in chosen if s.trial >= now.next_number and s.trial not in taken]
         new = unused[: min(new_trials, fresh.new_trials)]
+        paid = affordable(now, [*promotions, *new])
+        promotions, new = list(paid[: len(promotions)]), list(paid[len(promotions) :])
         if promotions or new:
             memory.failed_asks = 0
         elif answer.degraded and memory.failed_asks + 1 < FAILED_ASKS:

@@ -7,6 +7,7 @@ missed, repeated or lost on the way here, the next pass says what is left to do.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from primo_optimizer import Suggestion
 from primo_study import awaiting
 from primo_study.ending import Ending, ending
 from primo_study.phases import Reason, TrialPhase
@@ -432,6 +433,21 @@ def room(study: Study, end: Ending | None) -> Ask | None:
         new_trials = min(count, max(study.spec.budget.trials - study.numbers_used, 0))
     promotable = study.spec.fidelity is not None
     return Ask(count, new_trials) if count > 0 and (new_trials > 0 or promotable) else None
+
+
+def affordable(study: Study, suggestions: Sequence[Suggestion]) -> Sequence[Suggestion]:
+    """The first of them, up to the one with which `budget.fullEvaluations` is used up."""
+    assert study.spec
+    budget, full = study.spec.budget.full_evaluations, study.full_fidelity
+    if budget is None:
+        return suggestions
+    spent = study.full_evaluations()
+    for i, given in enumerate(suggestions):
+        if spent >= budget:
+            return suggestions[:i]
+        resumed = (given.resume_from or 0.0) if study.spec.checkpoints else 0.0
+        spent += ((given.fidelity or full) - resumed) / full if full else 1.0
+    return suggestions
 
 
 def _wake_at(study: Study, end: Ending | None, now: float) -> float | None:

@@ -1,5 +1,6 @@
 """What is promised of one fault, with nothing else in its way."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -583,6 +584,21 @@ def test_a_job_that_its_queue_takes_back_costs_no_attempt_and_fails_nothing() ->
             assert {r["attempt"] for r in trial["status"]["runs"]} == {0}
             assert {r["reason"] for r in trial["status"]["runs"]} == {"Completed"}
     assert again > 10
+
+
+@pytest.mark.parametrize(("rungs", "budget"), [(1, 3), (1, 2.5), (2, 2), (3, 1)])
+def test_what_is_started_at_once_spends_no_more_than_one_run_beyond_the_budget(
+    rungs: int, budget: float
+) -> None:
+    world = World(Scenario(parallelism=8, rungs=rungs))
+    world.api.edit(
+        Kind.STUDY, STUDY, {"spec": {"budget": {"trials": None, "fullEvaluations": budget}}}
+    )
+    world.run()
+    spent = world.api.objects[Kind.STUDY][STUDY]["status"]["budgetUsed"]["fullEvaluations"]
+    assert budget <= spent < budget + 1
+    if rungs == 1:
+        assert len(world.api.objects[Kind.TRIAL]) == math.ceil(budget)
 
 
 @pytest.mark.parametrize("checkpoints", [True, False])
