@@ -12,6 +12,7 @@ from primo_study.schema import Int, Model, list_map, rules
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Text = Annotated[str, Field(max_length=1024)]
 Values = dict[str, float]
+MAX_RUNS = 64  # of one trial, in its status; each rung has one
 
 PARAMETERS_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -132,10 +133,10 @@ class TrialStatus(Model):
         None, description="The annotation primo.dev/retry that was followed last."
     )
     observations: tuple[ObservationStatus, ...] | None = Field(
-        None, max_length=64, description="One for each fidelity reached, in ascending order."
+        None, max_length=MAX_RUNS, description="One for each fidelity reached, in ascending order."
     )
     runs: tuple[RunStatus, ...] | None = Field(
-        None, max_length=64, description="Its Jobs, in the order of their creation."
+        None, max_length=MAX_RUNS, description="Its Jobs, in the order of their creation."
     )
 
 

@@ -8,14 +8,13 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from primo_study.objects import ObservationStatus, ReportedStatus, RunStatus, TrialStatus
+from primo_study.objects import MAX_RUNS, ObservationStatus, ReportedStatus, RunStatus, TrialStatus
 from primo_study.phases import APPLICATION_REASONS, TRIAL_TRANSITIONS, Reason, TrialPhase
 from primo_study.queries import Gap
 from primo_study.study import Outcome, Reported, Run, Seen, TrialRecord, Waiting
 
 MAX_MESSAGE = 1024
 MAX_SUMMARY = 256
-MAX_RUNS = 64  # of one trial, in its status
 
 
 def started(trial: TrialRecord, now: str) -> TrialRecord:

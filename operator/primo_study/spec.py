@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from primo_optimizer import InvalidSpecError, Problem, check
 from primo_study.messages import follows, line, tuples
+from primo_study.objects import MAX_RUNS
 from primo_study.problem import (
     Algorithm,
     Constraint,
@@ -506,7 +507,7 @@ def _parse(spec: Mapping[str, Any]) -> StudySpec:
         problems.append(
             f"spec.retention.ttl: {parsed.retention.ttl!r} is given, and jobs None keeps no Job"
         )
-    problems += _unclear_sources(parsed)
+    problems += [*_unclear_sources(parsed), *_too_many_rungs(parsed)]
     if problems:
         raise InvalidSpecError(*problems)
     return parsed
@@ -522,6 +523,21 @@ def _unclear_sources(spec: StudySpec) -> list[str]:
         elif objective.reduce and objective.prometheus:
             lines.append(f"{field}.reduce: {objective.reduce!r} is given, and belongs to a metric")
     return lines
+
+
+def _too_many_rungs(spec: StudySpec) -> list[str]:
+    given = spec.fidelity
+    eta = (given and given.eta) or 3.0
+    if given is None or not (given.min < given.max and eta > 1):
+        return []
+    # Each in logarithms: of the largest numbers there are the quotient is none.
+    rungs = math.floor((math.log(given.max) - math.log(given.min)) / math.log(eta)) + 1
+    if rungs <= MAX_RUNS:
+        return []
+    return [
+        f"spec.fidelity: {given.min:g} to {given.max:g} by eta {eta:g} are {rungs} rungs, and a"
+        f" trial has room for {MAX_RUNS} runs"
+    ]
 
 
 def _named_twice(spec: StudySpec) -> list[str]:

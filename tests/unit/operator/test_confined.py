@@ -13,7 +13,7 @@ from primo_operator.cluster import NotFoundError
 from primo_operator.kubernetes_cluster import KubernetesCluster
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.reading import read_trial
-from primo_study.record import MAX_RUNS
+from primo_study.objects import MAX_RUNS
 from support.hostile import utf8
 
 NAMES = [
