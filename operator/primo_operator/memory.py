@@ -16,7 +16,7 @@ from primo_study.warm_start import Source
 Fingerprint = tuple[int, tuple[TrialRecord, ...], tuple[tuple[int, str, int, int], ...]]
 
 
-UNREAD = Understood(None)
+UNREAD = Understood(None, legible=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         generation=generation,
         created_at=epoch(metadata["creationTimestamp"]),
         spec=spec,
+        legible=memory.spec.legible,
         problems=memory.spec.problems,
         held=held,
         trials=trials,

@@ -150,7 +150,7 @@ class Reconciler:
         times += podless_at(self.mirror.family(key), memory, study).values()
         if wake_at is not None:
             times.append(wake_at)
-        if memory.template.problem and not memory.template.fatal:
+        if study.template.problem and not study.template.fatal:
             times.append(memory.template_retry_at)
         if memory.ask_at > now:
             times.append(memory.ask_at)

@@ -29,12 +29,12 @@ def ending(study: Study, now: float) -> Ending | None:
 
     An ended study stays so until its spec is edited.
     """
-    if study.has_ended and study.spec is not None:
+    if study.has_ended and study.legible:
         return _as_written(study, StudyPhase(study.status["phase"]))
     if study.held:
         return None
-    if study.spec is None:
-        return Ending(StudyPhase.FAILED, "InvalidSpec", "; ".join(study.problems), terminate=True)
+    if not study.legible:
+        return Ending(StudyPhase.FAILED, "InvalidSpec", "; ".join(study.problems))
     return (
         _refused(study)
         or _hopeless(study)

@@ -242,7 +242,7 @@ def decide(study: Study, now: float) -> Plan:
     """
     if study.deleting or study.spec is None:
         return Plan()
-    if not study.template.checked:
+    if study.legible and not study.template.checked:
         return Plan((CheckTemplate(),))
     end = ending(study, now)
     actions: list[Action] = []

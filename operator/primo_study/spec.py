@@ -5,6 +5,7 @@ or by `primo_optimizer.Problem`, and as CEL, so that `kubectl apply` says it. Li
 those rules below the API server's cost limit.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -403,18 +404,29 @@ def parse(spec: Mapping[str, Any]) -> StudySpec:
         raise InvalidSpecError(*lines, *([f"and {more} more"] if more > 0 else [])) from error
 
 
+# What tells how a run has ended. None of it may be edited, or not while runs are made; but retries
+# may, and count only if they can be read.
+_MEASURED = (
+    "objectives", "constraints", "parameters", "fidelity", "checkpoints", "reports",
+    "trialTemplate",
+)  # fmt: skip
+
+
 class Understood(NamedTuple):
     """What is understood of a spec as the API server holds it.
 
     Attributes:
-        spec: without the unknown; None if that cannot be read.
+        spec: without the unknown; if it is not legible, what tells how its runs have ended, or None
+            if not even that can be read.
         problems: why not, if an edit is needed.
         unknown: what a later version may know: its definition let it pass, ours would not have.
+        legible: it can be read, but for the unknown.
     """
 
     spec: StudySpec | None
     problems: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    legible: bool = True
 
 
 def understand(spec: Mapping[str, Any]) -> Understood:
@@ -427,14 +439,25 @@ def understand(spec: Mapping[str, Any]) -> Understood:
     except InvalidSpecError as error:
         problems = error.problems
     if _is_too_deep(spec):
-        return Understood(None, problems)
+        return Understood(None, problems, legible=False)
     known, unknown = _known(tuples(spec))
     if not unknown:
-        return Understood(None, problems)
+        return Understood(_measured(spec), problems, legible=False)
     try:
         return Understood(parse(known), (), unknown)
     except InvalidSpecError:
-        return Understood(None, (), unknown)
+        return Understood(_measured(known), (), unknown, legible=False)
+
+
+def _measured(spec: Any) -> StudySpec | None:
+    """What tells how runs have ended, of a spec that cannot be read; the rest is made up."""
+    if not isinstance(spec, Mapping):
+        return None
+    rest = {"algorithm": {"name": "random"}, "budget": {"trials": 1}}
+    for kept in ((*_MEASURED, "retries"), _MEASURED):
+        with contextlib.suppress(InvalidSpecError):
+            return parse({**{name: spec[name] for name in kept if name in spec}, **rest})
+    return None
 
 
 def _known(given: Any) -> tuple[Any, tuple[str, ...]]:

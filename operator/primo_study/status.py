@@ -67,7 +67,7 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         # taken for one that an operator has worked with.
         observed_generation=(
             study.generation
-            if study.spec or said is StudyPhase.FAILED
+            if study.legible or said is StudyPhase.FAILED
             else study.status.get("observedGeneration")
         ),
         phase=said.value,
@@ -95,15 +95,14 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
     # Of a later version, or of another controller's: to take it away would be to fight over it.
     others = (c for c in study.status.get("conditions") or () if c["type"] not in CONDITIONS)
     found["conditions"] += others
-    return _beside_what_was_said(study, found) if study.spec is None and study.held else found
+    return found if study.legible else _beside_what_was_said(study, found)
 
 
 def _beside_what_was_said(study: Study, found: dict[str, Any]) -> dict[str, Any]:
-    """Of a spec that is not understood nothing more can be said than that."""
+    """Of a spec that cannot be read less can be said than before; what was said stands."""
     now = {condition["type"] for condition in found["conditions"]}
     others = [c for c in study.status.get("conditions") or () if c["type"] not in now]
-    said = {"phase": found["phase"], "conditions": [*others, *found["conditions"]]}
-    return {**study.status, **said}
+    return {**study.status, **found, "conditions": [*others, *found["conditions"]]}
 
 
 def _ended_at(study: Study, phase: StudyPhase, stamp: str) -> str:
@@ -123,7 +122,7 @@ def phase(study: Study, end: Ending | None) -> StudyPhase:
 def _wanted_phase(study: Study, end: Ending | None, before: StudyPhase) -> StudyPhase:
     if end and (not study.unfinished or study.has_ended):
         return end.phase
-    if study.spec is None and end is None:
+    if end is None and not study.legible:
         return before
     if study.spec and study.spec.suspend:
         return StudyPhase.SUSPENDED
@@ -164,7 +163,11 @@ def _priors(study: Study) -> tuple[PriorStatus, ...] | None:
 
 
 def _progress(study: Study) -> str:
-    tried, budget = _tried(study), study.spec.budget.trials if study.spec else None
+    tried = _tried(study)
+    if study.spec is None or not study.legible:
+        _, slash, written = str(study.status.get("progress") or "").partition("/")
+        return f"{tried}{slash}{written}"
+    budget = study.spec.budget.trials
     return f"{tried}/{budget}" if budget is not None else str(tried)
 
 

@@ -333,7 +333,8 @@ class Study:
     """Everything known about a study now.
 
     Attributes:
-        spec: None if it cannot be read; `problems` or `held` then says why.
+        spec: if it is not legible, what tells how its runs have ended, or None if not even that can
+            be read; `problems` or `held` then says why.
         held: why nothing new is started and no end is come to; runs under way are recorded.
         created_at: seconds since the epoch, by the API server's clock.
         trials: by number.
@@ -358,6 +359,7 @@ class Study:
     generation: int
     created_at: float
     spec: StudySpec | None
+    legible: bool = True
     problems: tuple[str, ...] = ()
     held: Trouble | None = None
     trials: tuple[TrialRecord, ...] = ()

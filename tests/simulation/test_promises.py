@@ -191,6 +191,33 @@ def test_a_spec_of_a_later_version_is_waited_for_and_what_runs_is_recorded(
     assert _degraded(world)["status"] == "False"
 
 
+def test_a_spec_that_cannot_be_read_loses_no_result_of_what_runs(smooth: World) -> None:
+    """Whatever becomes of the pods then, and of the operator that has known better."""
+    world = World(BASE)
+    while not all("containerStatuses" in pod["status"] for pod in _pods(world) or [{"status": {}}]):
+        world.advance(0.1)
+    ending, world.kubelet._finish = world.kubelet._finish, lambda *_: None  # type: ignore[method-assign]
+    world.user.edit_study({"parallelism": -1})
+    world.crash()
+    world.advance(30.0)
+    assert world.phase == "InitialDesign"
+    (running,) = [c for c in _conditions(world) if c["type"] == "Running"]
+    assert (running["reason"], running["status"]) == ("Draining", "True")
+    assert "spec.parallelism: -1" in running["message"]
+    for pod in _pods(world):
+        ending(pod["metadata"]["name"], pod["metadata"]["uid"])
+        world.advance(1.0)
+        world.api.remove(Kind.POD, pod["metadata"]["name"])
+    world.kubelet._finish = ending  # type: ignore[method-assign]
+    world.advance(60.0)
+    (failed,) = [c for c in _conditions(world) if c["type"] == "Failed"]
+    assert (world.phase, failed["reason"]) == ("Failed", "InvalidSpec")
+    assert {run["reason"] for run in _runs(world)} == {"Completed"}
+    world.user.edit_study({"parallelism": 2})
+    world.run()
+    assert world.result() == smooth.result()
+
+
 def test_a_trial_that_is_too_large_to_be_written_waits_for_an_edit_and_no_other_does(
     smooth: World,
 ) -> None:

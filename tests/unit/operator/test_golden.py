@@ -79,7 +79,7 @@ def test_what_a_later_version_has_added_survives_what_this_one_writes() -> None:
         pytest.param(("budget", "future"), 3, True, id="a field below another"),
         pytest.param(("objectives", 0, "future"), FUTURE, True, id="a field of a list's item"),
         pytest.param(("objectives", 0, "goal"), "Tame", False, id="a word"),
-        pytest.param(("algorithm",), {"name": "future"}, False, id="an algorithm"),
+        pytest.param(("algorithm",), {"name": "future"}, True, id="an algorithm"),
     ],
 )
 def test_what_a_later_version_has_added_to_a_spec_is_waited_for(

@@ -181,7 +181,7 @@ def test_what_may_be_of_a_later_version_is_told_apart_from_a_mistake(
 ) -> None:
     found = understand(minimal(**later))
     assert (list(found.unknown), found.problems) == (unknown, ())
-    assert (found.spec is not None) == same
+    assert found.legible == same
 
 
 def test_the_rest_of_a_later_spec_is_as_it_was_written() -> None:
@@ -190,10 +190,33 @@ def test_the_rest_of_a_later_spec_is_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
+    ("edit", "application"),
+    [
+        ({"parallelism": 0}, 5),
+        ({"budget": {}, "algorithm": {"name": "future"}}, 5),
+        ({"retries": {"application": -1}}, 0),
+        ({"future": 1, "budget": {}}, 5),
+    ],
+)
+def test_a_spec_that_cannot_be_read_tells_how_runs_have_ended(
+    edit: dict[str, Any], application: int
+) -> None:
+    spec = minimal(retries={"application": 5}, retention={"jobs": "None"}, suspend=True)
+    before, found = understand(spec).spec, understand({**spec, **edit})
+    assert before
+    assert found.spec
+    assert not found.legible
+    assert found.spec.application_retries == application
+    assert found.spec.template_hash == before.template_hash
+    assert (found.spec.objectives, found.spec.parameters) == (before.objectives, before.parameters)
+    assert (found.spec.retention, found.spec.suspend) == (None, None)
+
+
+@pytest.mark.parametrize(
     "wrong", [{"parallelism": 0}, {"algorithm": {"name": "future"}}, {"parameters": []}]
 )
 def test_a_mistake_is_one(wrong: dict[str, Any]) -> None:
     found = understand(minimal(**wrong))
-    assert found.spec is None
+    assert not found.legible
     assert list(found.problems) == problems(minimal(**wrong))
     assert not found.unknown
