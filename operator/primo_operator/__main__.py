@@ -11,7 +11,7 @@ from typing import Any
 
 import kopf
 
-from primo_operator import logs, names
+from primo_operator import health, logs, names
 from primo_operator.cluster import ClusterError
 from primo_operator.definitions import wait_until_served
 from primo_operator.handlers import registry
@@ -100,13 +100,15 @@ async def _unless_stopped(waiting: Coroutine[Any, Any, None]) -> bool:
 
 async def _ready(given: argparse.Namespace, settings: Settings, pause_s: float) -> None:
     """kopf never finds a definition that is not there when it starts."""
-    await asyncio.sleep(pause_s)
-    client = await connect(given.context)
-    try:
-        cluster = KubernetesCluster(client, settings.request_timeout_s)
-        await wait_until_served(cluster.published)
-    finally:
-        await client.close()
+    words = ["it is about to begin"]
+    async with health.waiting(given.liveness, lambda: words[-1]):
+        await asyncio.sleep(pause_s)
+        client = await connect(given.context)
+        try:
+            cluster = KubernetesCluster(client, settings.request_timeout_s)
+            await wait_until_served(cluster.published, words.append)
+        finally:
+            await client.close()
 
 
 async def _work(

@@ -66,14 +66,22 @@ class Definitions:
             await self.look()
 
 
-async def wait_until_served(document: Document) -> None:
-    """Until both are served, whichever they are; at once if nobody says."""
-    said = False
+async def wait_until_served(
+    document: Document, say: Callable[[str], object] = lambda _: None
+) -> None:
+    """Until both are served, whichever they are; at once if nobody says.
+
+    Args:
+        say: told what is waited for.
+    """
+    said = ""
     with contextlib.suppress(ClusterError):
         while missing := not_served(await document()):
             if not said:
                 log.error("%s; waiting for them", missing)
-            said = True
+            if missing != said:
+                say(missing)
+            said = missing
             await asyncio.sleep(LOOK_AGAIN_S)
 
 

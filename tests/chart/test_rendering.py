@@ -319,7 +319,8 @@ def test_probes_ask_where_the_operator_serves(rendering: list[Object]) -> None:
     (port,) = (port for port in operator["ports"] if port["name"] == "health")
     assert f"--liveness=http://0.0.0.0:{port['containerPort']}/healthz" in operator["args"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert operator[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+        path = "/healthz?ready" if probe == "readinessProbe" else "/healthz"
+        assert operator[probe]["httpGet"] == {"path": path, "port": port["name"]}
 
 
 # --- objectives from Prometheus

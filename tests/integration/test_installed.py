@@ -80,10 +80,10 @@ class Installed:
     log: Path
 
     def health(self) -> tuple[int, Any]:
-        """Status and body of the endpoint; 0 while it does not answer."""
+        """Status and body of the endpoint that says whether it works; 0 without an answer."""
         try:
             with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.port}/healthz", timeout=5
+                f"http://127.0.0.1:{self.port}/healthz?ready", timeout=5
             ) as reply:
                 return reply.status, json.load(reply)
         except OSError:

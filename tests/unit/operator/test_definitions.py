@@ -178,11 +178,14 @@ def test_who_may_not_read_what_is_published_goes_on() -> None:
 def test_it_is_waited_for_definitions_that_are_not_there_yet(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    run_in_virtual_time(
-        wait_until_served(Server(None, None, published(STUDY), published(*KINDS)).document)
-    )
+    server, told = Server(None, None, published(STUDY), published(*KINDS)), list[str]()
+    run_in_virtual_time(wait_until_served(server.document, told.append))
     (said,) = (record.getMessage() for record in caplog.records)
     assert "primostudies.primo.dev" in said
+    assert [("studies" in words, "trials" in words) for words in told] == [
+        (True, True),
+        (False, True),
+    ]
     run_in_virtual_time(wait_until_served(Server(ClusterError("no answer")).document))
 
 

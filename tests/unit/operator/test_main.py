@@ -5,9 +5,12 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import kopf
 import pytest
 from kopf._cogs.clients.errors import APINotFoundError
@@ -21,7 +24,7 @@ GIVEN = argparse.Namespace(namespace=["team"], all_namespaces=False, context=Non
 GONE = APINotFoundError("the server could not find the requested resource", status=404, headers={})
 
 
-async def at_once(document: Any) -> None: ...
+async def at_once(*_: Any) -> None: ...
 
 
 def serve(
@@ -55,6 +58,37 @@ def test_it_begins_anew_when_the_studies_cannot_be_watched_any_more(
     said = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert said == [f"studies cannot be watched: {GONE.args[0]}; beginning anew"] * 2
     assert not any(record.exc_info for record in caplog.records)
+
+
+def test_while_it_waits_it_lives_and_says_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the kubelet would start it again every two minutes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = argparse.Namespace(context=None, liveness=f"http://127.0.0.1:{port}/healthz")
+    answers: list[Any] = []
+
+    async def connect(context: str | None) -> ApiClient:
+        return ApiClient(Configuration(host="http://127.0.0.1:1"))
+
+    async def served(document: Any, say: Callable[[str], None]) -> None:
+        async with aiohttp.ClientSession() as session:
+            for words, query in (("", ""), ("there is none", ""), ("there is none", "?ready")):
+                if words:
+                    say(words)
+                async with session.get(given.liveness + query) as answer:
+                    answers.append((answer.status, await answer.json()))
+
+    monkeypatch.setattr(main, "connect", connect)
+    monkeypatch.setattr(main, "wait_until_served", served)
+    asyncio.run(main._ready(given, Settings(), 0.0))
+    assert answers == [
+        (200, {"waiting": "it is about to begin"}),
+        (200, {"waiting": "there is none"}),
+        (503, {"waiting": "there is none"}),
+    ]
+    with socket.socket() as again:  # kopf serves it from here on
+        assert again.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_a_namespace_that_is_named_twice_is_watched_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +130,7 @@ def test_it_can_be_stopped_while_it_waits(
 ) -> None:
     before = signal.getsignal(number)
 
-    async def never(document: Any) -> None:
+    async def never(*_: Any) -> None:
         os.kill(os.getpid(), number)
         await asyncio.sleep(3600)
 
