@@ -46,6 +46,8 @@ PODLESS_AFTER_S = 30.0
 # A Job controller that is behind leaves many without: their Events are read together, at most so
 # often, for the pass waits for them.
 PODLESS_AGAIN_S = 15.0
+# What will pass by itself is asked about anew: there may be more to say.
+PODLESS_ANEW_S = 60.0
 # Of a trial that cannot be written: nothing that would have to be.
 UNWRITABLE = Evidence(JobState.PRESENT, lingering=True)
 
@@ -144,15 +146,24 @@ def podless_at(family: Family, memory: Memory, study: Study) -> dict[str, float]
     """When to read the Events of Jobs that have no pod yet: by the name of an open run's Job."""
     again_at = memory.events_read_at + PODLESS_AGAIN_S
     with_pod = {_job_of(pod) for pod in (*family.pods, *family.departed.values())}
-    return {
-        trial.run.job: max(trial.evidence.since + PODLESS_AFTER_S, again_at)
+    podless = (
+        trial
         for trial in study.unfinished_trials
         if trial.run.open
         and trial.evidence.job is JobState.PRESENT
         and trial.run.job not in with_pod
-        and trial.evidence.waiting is None
-        and trial.evidence.since is not None
-    }
+    )
+    times = {t.run.job: _asked_at(t.evidence, memory.podless.get(t.run.job)) for t in podless}
+    return {job: max(at, again_at) for job, at in times.items() if at is not None}
+
+
+def _asked_at(evidence: Evidence, said: Waiting | None) -> float | None:
+    """When its Events are read; None if there is no need to."""
+    if evidence.waiting is None and evidence.since is not None:
+        return evidence.since + PODLESS_AFTER_S
+    if said and said is evidence.waiting and not said.endless:
+        return said.seen_at + PODLESS_ANEW_S
+    return None
 
 
 def prune(family: Family, memory: Memory, study: Study) -> None:

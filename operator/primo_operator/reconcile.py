@@ -35,6 +35,7 @@ from primo_operator.ports import (
     Together,
     at_once,
 )
+from primo_operator.quota import has_room_later
 from primo_operator.runs import ABOUT_THE_OBJECT, REFUSED_RETRY_S, Runs
 from primo_operator.settings import Settings
 from primo_operator.sources import read_sources
@@ -71,7 +72,7 @@ from primo_study.plan import (
     room,
 )
 from primo_study.queries import Measured, Reading
-from primo_study.study import Outcome, Study, Template, TrialRecord, Waiting
+from primo_study.study import Outcome, Study, Template, TrialRecord, Trouble, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -273,8 +274,7 @@ class Reconciler:
         words = await self.cluster.failed_creates(study.namespace)
         memory.events_read_at = self.clock.now()
         for job in due:
-            text = words.get(job, "the Job controller has made no pod")
-            memory.podless[job] = Waiting("PodForbidden", text, True, memory.events_read_at)
+            memory.podless[job] = _podless(words.get(job), memory.events_read_at)
         return True
 
     # --- apply
@@ -400,7 +400,9 @@ class Reconciler:
             return Template(True, error.message, unasked=True)
         except RefusedError as error:
             if NO_DRY_RUN in error.message:
-                return Template(checked=True, unsaid=error.message)
+                return Template(checked=True, unsaid=Trouble("DryRunNotSupported", error.message))
+            if has_room_later(error.message):  # its own pods may fill it
+                return Template(checked=True, unsaid=Trouble("QuotaExceeded", error.message))
             return Template(True, _in_template(error.message), error.status in ABOUT_THE_OBJECT)
         return Template(checked=True)
 
@@ -478,6 +480,17 @@ def _precedes(study: Object, known: Object) -> bool:
     """
     same = study["metadata"]["uid"] == known["metadata"]["uid"]
     return same and version(study) < version(known)
+
+
+def _podless(words: str | None, seen_at: float) -> Waiting:
+    """Why a Job has no pod. What its controller has not come to yet, and a quota that is full, are
+    waited for.
+    """
+    if words is None:
+        message = "the Job controller has made no pod yet"
+        return Waiting("NoPod", message, endless=False, seen_at=seen_at)
+    endless = not has_room_later(words)
+    return Waiting("PodForbidden", words, endless, seen_at)
 
 
 def _values(outcome: Outcome) -> str:

@@ -321,7 +321,8 @@ def _template(study: Study) -> Said | None:
     if study.template.problem:
         return ("TemplateValid", "False", "Refused", study.template.problem)
     if study.template.unsaid:
-        return ("TemplateValid", "Unknown", "DryRunNotSupported", study.template.unsaid)
+        unsaid = study.template.unsaid
+        return ("TemplateValid", "Unknown", unsaid.reason, unsaid.message)
     return ("TemplateValid", "True", "DryRunSucceeded", "the API server takes Job and pod")
 
 

@@ -317,15 +317,15 @@ class Template:
         problem: its words; empty if the template is good.
         fatal: no other answer can be expected without an edit.
         unasked: it does not let the operator ask: that says nothing of the template.
-        unsaid: its words, if something in its way takes no dry run: whether the template is good
-            shows when a Job is made of it.
+        unsaid: why that cannot be said, if something in its way takes no dry run, or has no room
+            now: it shows when a Job is made of it.
     """
 
     checked: bool = False
     problem: str = ""
     fatal: bool = False
     unasked: bool = False
-    unsaid: str = ""
+    unsaid: Trouble | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,48 @@ def test_the_events_of_many_jobs_without_pods_are_read_together_and_not_all_the_
     assert min(gaps) >= PODLESS_AGAIN_S
 
 
+FULL = "exceeded quota: team, requested: pods=1, used: pods=2, limited: pods=2"
+
+
+@pytest.mark.parametrize(("words", "reason"), [(None, "NoPod"), (FULL, "PodForbidden")])
+def test_a_job_controller_that_is_away_and_a_quota_that_is_full_fail_no_trial(
+    words: str | None, reason: str, smooth: World
+) -> None:
+    """Nothing is wrong with the template: half an hour later all goes on."""
+    world = World(replace(BASE, lists=True))
+    sync, world.jobs._sync = world.jobs._sync, lambda *_: None  # type: ignore[method-assign]
+    world.advance(20.0)
+    if words:
+        world.jobs.refused.update(dict.fromkeys(world.api.objects[Kind.JOB], words))
+    world.advance(1800.0)
+    said = [trial["status"] for trial in world.api.objects[Kind.TRIAL].values()]
+    assert [(s["phase"], s["reason"]) for s in said] == [("Queued", reason)] * BASE.parallelism
+    world.jobs.refused.update(dict.fromkeys(world.api.objects[Kind.JOB], f"and now: {FULL}"))
+    world.advance(90.0)
+    said = [trial["status"] for trial in world.api.objects[Kind.TRIAL].values()]
+    assert {s["message"] for s in said} == {f"and now: {FULL}"}
+    world.jobs._sync = sync  # type: ignore[method-assign]
+    for name in list(world.api.objects[Kind.JOB]):
+        world.jobs._sync(name)
+    world.run()
+    assert world.result() == smooth.result()
+
+
+def test_a_quota_that_is_full_says_nothing_of_the_template(
+    smooth: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study's own pods may fill it."""
+
+    async def refuses(self: SimulatedCluster, pod: Any) -> None:
+        raise RefusedError(403, f'pods "p" is forbidden: {FULL}')
+
+    monkeypatch.setattr(SimulatedCluster, "dry_run_pod", refuses)
+    world = simulate(BASE, 0)
+    assert world.result() == smooth.result()
+    (said,) = [c for c in _conditions(world) if c["type"] == "TemplateValid"]
+    assert (said["status"], said["reason"]) == ("Unknown", "QuotaExceeded")
+
+
 def test_while_the_api_server_is_away_jobs_run_on_and_then_all_is_recorded(smooth: World) -> None:
     world = World(replace(BASE, away_at_s=20.0))
     world.advance(20.0)
