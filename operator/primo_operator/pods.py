@@ -15,7 +15,7 @@ from primo_report.wire import BadSummaryError, Summary, newest, parse_summary
 from primo_study.phases import Reason
 from primo_study.problem import Constraint, Objective
 from primo_study.spec import StudySpec
-from primo_study.study import Outcome, Run, Waiting
+from primo_study.study import Outcome, Run, Waiting, epoch
 
 # Waiting for these ends only by an edit or an administrator.
 ENDLESS = frozenset(
@@ -41,6 +41,7 @@ OF_THE_POD: Mapping[str | None, Reason] = {
     "DeadlineExceeded": Reason.DEADLINE_EXCEEDED,
 }
 NEVER = "1970-01-01T00:00:00Z"
+CLOCKS_WITHIN_S = 10.0
 MAX_NAMES = 10
 MAX_REASON = 64
 # Nine times 0.1 is less than 0.9, and 0.9 as a float of 32 bits is, too.
@@ -302,8 +303,8 @@ def _over(pod: Object) -> bool:
 
 def _disrupted(pod: Object, gone: bool, job: Object | None, job_gone: bool) -> bool:
     """It was stopped from outside before its containers had ended by themselves."""
-    if _condition(pod, "DisruptionTarget"):
-        return True
+    if target := _condition(pod, "DisruptionTarget"):
+        return not _over_before(pod, target.get("lastTransitionTime"))
     deletion = pod["metadata"].get("deletionTimestamp")
     ends = [s["terminated"] for s in _states(pod, "containerStatuses") if "terminated" in s]
     mains = list(_states(pod, "containerStatuses"))
@@ -320,6 +321,17 @@ def _disrupted(pod: Object, gone: bool, job: Object | None, job_gone: bool) -> b
     if not all(ended):  # when is unknown to the kubelet, too
         return True
     return max(datetime.fromisoformat(at).timestamp() for at in ended) >= asked
+
+
+def _over_before(pod: Object, moment: str | None) -> bool:
+    """Its containers had ended: a drain, or a node's taint, makes targets of such pods, too.
+
+    A node's clock may be behind the server's, and then an end that came of it looks earlier.
+    """
+    ended = times(pod)[1]
+    if moment is None or ended is None:
+        return False
+    return epoch(ended) + CLOCKS_WITHIN_S < epoch(moment)
 
 
 def _taken(ends: list[State], job: Object | None, job_gone: bool) -> bool:

@@ -33,6 +33,8 @@ def a_job(*conditions: dict[str, Any], **metadata: Any) -> dict[str, Any]:
 
 
 DISRUPTED = condition("DisruptionTarget", "EvictionByEvictionAPI")
+LATER = {**DISRUPTED, "lastTransitionTime": "2027-01-15T08:00:11Z"}
+AT_ONCE = {**DISRUPTED, "lastTransitionTime": "2027-01-15T08:00:09Z"}
 FAILED = a_job(condition("FailureTarget", "BackoffLimitExceeded"))
 LATE = a_job(condition("FailureTarget", "DeadlineExceeded"))
 
@@ -154,6 +156,27 @@ def test_a_pod_that_was_deleted_before_anybody_looked(
             True,
             Reason.LOST,
             id="evicted, though the script exits 0 on SIGTERM",
+        ),
+        pytest.param(
+            deleted(pod(0, message=message(), conditions=(AT_ONCE,))),
+            FAILED,
+            True,
+            Reason.LOST,
+            id="evicted, and its node's clock is some seconds behind",
+        ),
+        pytest.param(
+            deleted(pod(0, message=message(), conditions=(LATER,)), "2027-01-15T08:00:11Z"),
+            FAILED,
+            True,
+            Reason.COMPLETED,
+            id="its node was drained when it had ended",
+        ),
+        pytest.param(
+            deleted(pod(137, reason="OOMKilled", conditions=(LATER,)), "2027-01-15T08:00:11Z"),
+            FAILED,
+            True,
+            Reason.OUT_OF_MEMORY,
+            id="drained when it had failed",
         ),
         pytest.param(
             deleted(pod(0, message=message())), FAILED, True, Reason.LOST, id="deleted while it ran"
