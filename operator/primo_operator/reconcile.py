@@ -350,8 +350,8 @@ class Reconciler:
                     return False
                 case Expire(job, ttl_s):
                     return await self._runs.expire(key, study, job, ttl_s)
-                case Ask(count, new_trials):
-                    return await self._ask(key, study, count, new_trials)
+                case Ask():
+                    return await self._ask(key, study)
                 case _:
                     assert_never(action)
         except ConflictError:
@@ -428,23 +428,33 @@ class Reconciler:
 
     # --- ask
 
-    async def _ask(self, key: Key, study: Study, count: int, new_trials: int) -> bool:
+    def _room(self, key: Key, study: Study) -> tuple[Study, Ask] | None:
+        """The study as it is now, and what may be started now; None if it is another one."""
+        now = self._writer.observe(key)
+        if now is None or now.spec is None or now.uid != study.uid:
+            return None
+        fresh = room(now, ending(now, self.clock.now()))
+        return (now, fresh) if fresh else None
+
+    async def _ask(self, key: Key, before: Study) -> bool:
         memory = self.memories[key]
         if self.clock.now() < memory.ask_at:
             return False
+        found = self._room(key, before)  # with what this pass has recorded
+        if found is None or memory.doubted:
+            return True
+        study, ask = found
         try:
-            answer = await self.suggester.suggest(study, count, new_trials)
+            answer = await self.suggester.suggest(study, ask.count, ask.new_trials)
         except SpaceExhaustedError:
             answer = Answer(())
         memory.suggested, memory.degraded = True, answer.degraded
         # The ask took its time: what may be started is what may be started now.
-        now = self._writer.observe(key)
-        if now is None or now.uid != study.uid or fingerprint(now) != fingerprint(study):
+        found = self._room(key, study)
+        if found is None or fingerprint(found[0]) != fingerprint(study):
             return True
-        fresh = room(now, ending(now, self.clock.now())) if now.spec else None
-        if fresh is None:
-            return True
-        chosen = list(answer.suggestions)[: min(count, fresh.count)]
+        now, fresh = found
+        chosen = list(answer.suggestions)[: min(ask.count, fresh.count)]
         paused = {
             trial.number: trial
             for trial in now.in_phase(TrialPhase.PAUSED)
@@ -454,7 +464,7 @@ class Reconciler:
         # Numbers above the next one may have been seen in use, too.
         taken = now.used_numbers
         unused = [s for s in chosen if s.trial >= now.next_number and s.trial not in taken]
-        new = unused[: min(new_trials, fresh.new_trials)]
+        new = unused[: min(ask.new_trials, fresh.new_trials)]
         paid = affordable(now, [*promotions, *new])
         promotions, new = list(paid[: len(promotions)]), list(paid[len(promotions) :])
         if promotions or new:

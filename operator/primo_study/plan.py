@@ -167,6 +167,8 @@ class Expire:
 class Ask:
     """Ask the optimizer, and start what it suggests.
 
+    What is recorded before it in the same pass may leave more room, or none.
+
     Attributes:
         count: runs that may be opened.
         new_trials: how many of them may be new trials; the others are promotions.
@@ -237,8 +239,9 @@ def decide(study: Study, now: float) -> Plan:
         now: seconds since the epoch.
 
     Returns:
-        Actions in the order in which to take them. New runs are asked for only when nothing is
-        left to record, so that the optimizer knows all there is to know.
+        Actions in the order in which to take them. New runs are asked for last, so that the
+        optimizer knows all there is to know. Where many runs end there is always one to record:
+        that must not keep the slots of the others empty.
     """
     if study.deleting or study.spec is None:
         return Plan()
@@ -351,7 +354,7 @@ def _for_requests(study: Study, end: Ending | None, slots: int) -> list[Action]:
 def _comes_before_asking(action: Action) -> bool:
     """It takes a slot, or tells the optimizer something."""
     match action:
-        case Record() | Search() | RetryAsked():
+        case Search() | RetryAsked():
             return True
         case Adopt(request):
             return request.refusal is None

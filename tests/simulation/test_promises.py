@@ -148,6 +148,33 @@ def test_a_quota_that_is_full_says_nothing_of_the_template(
     assert (said["status"], said["reason"]) == ("Unknown", "QuotaExceeded")
 
 
+def test_a_slot_is_filled_though_with_each_record_another_run_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With hundreds of slots there is nearly always one more end to record."""
+    slots = 40
+    world = World(Scenario(trials=4 * slots, parallelism=slots, rungs=1))
+    pods = world.api.objects[Kind.POD]
+    while len(pods) < slots:
+        world.advance(0.1)
+    patch_trial_status = SimulatedCluster.patch_trial_status
+    recorded: list[str] = []
+
+    async def one_more(cluster: SimulatedCluster, space: str, trial: str, *given: Any) -> Any:
+        recorded.append(trial)
+        running = [name for name, pod in pods.items() if pod["status"]["phase"] == "Running"]
+        for name in running[:1]:
+            world.kubelet._finish(name, pods[name]["metadata"]["uid"])
+            world.operator.mirror.absorb(Kind.POD, pods[name])  # the watch is fast
+        return await patch_trial_status(cluster, space, trial, *given)
+
+    monkeypatch.setattr(SimulatedCluster, "patch_trial_status", one_more)
+    made = len(world.api.objects[Kind.JOB])
+    while len(world.api.objects[Kind.JOB]) == made:
+        world.advance(0.02)
+    assert len(recorded) < slots / 2
+
+
 def test_while_the_api_server_is_away_jobs_run_on_and_then_all_is_recorded(smooth: World) -> None:
     world = World(replace(BASE, away_at_s=20.0))
     world.advance(20.0)

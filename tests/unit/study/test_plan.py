@@ -121,8 +121,13 @@ def kinds(found: Study, now: float = NOW) -> list[type[Action]]:
         ),
         pytest.param(
             study(trial(0, PHASE.RUNNING, evidence=there(outcome=OOPS))),
-            [Record],
+            [Record, Ask],
             id="what is known is recorded before the optimizer is asked",
+        ),
+        pytest.param(
+            study(trial(0, PHASE.RUNNING, evidence=there(outcome=OOPS)), trial(1)),
+            [Record],
+            id="a slot is free when what had it is recorded",
         ),
         pytest.param(
             study(trial(0, PHASE.COMPLETED), leftovers={"j": "u"}),
