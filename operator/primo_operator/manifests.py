@@ -232,6 +232,7 @@ def _fill_pod(
         }
         container["env"] = [*_env(ours), *(container.get("env") or [])]
         container["volumeMounts"] = [*mounts, *(container.get("volumeMounts") or [])]
+    for container in (*pod["containers"], *init):
         container.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
     pod["volumes"] = [*volumes, *(pod.get("volumes") or [])]
     pod["initContainers"] = [_sidecar(spec, limit, settings), *init]

@@ -145,6 +145,17 @@ def test_a_dollar_in_a_choice_reaches_the_trial_as_it_is() -> None:
     assert environment(container)["PRIMO_PARAM_OPT"] == "$$(HOME)"
 
 
+def test_the_last_words_of_all_the_users_containers_are_kept_unless_they_say_otherwise() -> None:
+    init = [{"name": "fetch", "image": "i"}]
+    kept = made(pod={"initContainers": init})["spec"]["template"]["spec"]
+    init = [{**init[0], "terminationMessagePolicy": "File"}]
+    as_given = made(pod={"initContainers": init})["spec"]["template"]["spec"]
+    policy = "terminationMessagePolicy"
+    assert kept["containers"][0][policy] == "FallbackToLogsOnError"
+    assert kept["initContainers"][1][policy] == "FallbackToLogsOnError"
+    assert as_given["initContainers"][1][policy] == "File"
+
+
 def test_the_sidecar_starts_first_and_passes_pod_security_restricted() -> None:
     sidecar = made(pod={"initContainers": [{"name": "fetch", "image": "i"}]})["spec"]["template"][
         "spec"
