@@ -6,6 +6,7 @@
 import logging
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 
 from primo_operator import names
 from primo_operator.cluster import (
@@ -62,16 +63,18 @@ class Writer:
         return observe(family, memory, self.settings.access(key.namespace))
 
     def lacks_trials(self, key: Key, study: Study) -> bool:
-        """Whether the study's status counts trials that our view lacks, and must be listed anew.
+        """Whether there may be trials that our view lacks, so that it must be listed anew.
 
-        They may hold slots, and a study does not end before they do. What a list lacks as well has
-        been deleted.
+        The study's status counts them, or others have higher numbers. They may hold slots, and a
+        study does not end before they do. What a list lacks as well is not there.
         """
         memory, counted = self.memories[key], study.status.get("nextTrial") or 0
-        latest = study.trials[-1].number + 1 if study.trials else 0
-        lacks = max(latest, memory.looked_up_to) < counted
+        new = takewhile(lambda t: t.number >= memory.looked_up_to, reversed(study.trials))
+        there = {trial.number for trial in new}
+        upto = max(counted, memory.looked_up_to, *(number + 1 for number in there))
+        lacks = len(there) < upto - memory.looked_up_to
         memory.doubted |= lacks
-        memory.looked_up_to = max(memory.looked_up_to, counted if lacks else latest)
+        memory.looked_up_to = upto
         return lacks
 
     def stamp(self) -> str:

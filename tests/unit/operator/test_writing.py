@@ -13,7 +13,7 @@ from primo_operator.writing import Writer
 from primo_study import record
 from primo_study.phases import TrialPhase
 from primo_study.study import TrialRecord
-from support.builders import ended, seen, trial
+from support.builders import ended, seen, study, trial
 
 KEY = Key("team", "digits")
 STUDY = "00000001-0000"
@@ -72,3 +72,29 @@ def test_one_on_an_older_record_is_not_written_with_the_newer_version(writer: Wr
     with pytest.raises(ConflictError, match="has changed"):
         asyncio.run(writer.trial(KEY, old, new))
     assert writer.cluster.versions == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "counted", "lacks"),
+    [
+        pytest.param([], 0, False, id="nothing has begun"),
+        pytest.param([0, 1], 2, False, id="all are there"),
+        pytest.param([0, 1, 2], 2, False, id="one is not counted yet"),
+        pytest.param([0], 2, True, id="the last one is missing"),
+        pytest.param([1], 2, True, id="one is missing below another"),
+        pytest.param([0, 2], 0, True, id="and that is not counted yet"),
+    ],
+)
+def test_a_trial_that_our_view_lacks_is_looked_for(
+    writer: Writer, numbers: list[int], counted: int, lacks: bool
+) -> None:
+    found = study(*map(trial, numbers), status={"nextTrial": counted})
+    assert writer.lacks_trials(KEY, found) is lacks
+    assert writer.memories[KEY].doubted is lacks
+
+
+def test_what_a_list_lacks_as_well_is_not_looked_for_again(writer: Writer) -> None:
+    assert writer.lacks_trials(KEY, study(trial(1)))
+    assert not writer.lacks_trials(KEY, study(trial(1)))
+    assert not writer.lacks_trials(KEY, study(trial(1), trial(2)))
+    assert writer.lacks_trials(KEY, study(trial(1), trial(2), trial(4)))
