@@ -65,6 +65,7 @@ class Memory:
         vain: for exactly this spec and these trials the optimizer had nothing to start.
         suggested: the optimizer has been asked.
         degraded: what was wrong with the latest ask.
+        changed: what admission has made of the latest Job that may cost its result; else empty.
         obstacle: what kept the latest pass from doing all there was to do.
         failed_asks: in a row, that left nothing to start.
         ask_at: not earlier, by the epoch's seconds.
@@ -97,6 +98,7 @@ class Memory:
     vain: Fingerprint | None = None
     suggested: bool = False
     degraded: Trouble | None = None
+    changed: str = ""
     obstacle: Trouble | None = None
     failed_asks: int = 0
     ask_at: float = float("-inf")

@@ -134,6 +134,9 @@ def _trouble(memory: Memory, template: Template, held: Trouble | None) -> Troubl
     for refusal in memory.refusals.values():
         if refusal.waiting.reason == Obstacle.FORBIDDEN:
             return Trouble(Obstacle.FORBIDDEN, refusal.waiting.message)
+    if memory.changed:
+        words = "Jobs are changed as they are made, which may cost results"
+        return Trouble("JobChanged", f"{words}: {memory.changed}")
     return memory.degraded
 
 

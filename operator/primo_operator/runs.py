@@ -3,10 +3,11 @@
 A run is written to its trial before its Job is created: a Job name is never used twice.
 """
 
+import contextlib
 import logging
 from dataclasses import dataclass
 
-from primo_operator import manifests, names
+from primo_operator import admission, manifests, names
 from primo_operator.cluster import (
     AlreadyExistsError,
     ClusterError,
@@ -176,7 +177,22 @@ class Runs:
             return True
         memory.refusals.pop(name, None)
         writer.mirror.absorb(Kind.JOB, job)
+        await self._check_made(key, manifest, job)
         return True
+
+    async def _check_made(self, key: Key, asked: Object, made: Object) -> None:
+        """Say what admission has made of a Job that may cost its result; correct what can be."""
+        writer, name = self.writer, made["metadata"]["name"]
+        if admission.goes_too_early(made):
+            patch = {"spec": {"ttlSecondsAfterFinished": admission.READ_WITHIN_S}}
+            with contextlib.suppress(ClusterError):
+                made = await writer.cluster.patch_job(key.namespace, name, patch)
+                writer.mirror.absorb(Kind.JOB, made)
+        memory = writer.memories[key]
+        before, memory.changed = memory.changed, "; ".join(admission.changes(asked, made))
+        if memory.changed and not before:
+            message = f"Job {name} was changed as it was made: {memory.changed}"
+            writer.notify(key, "JobChanged", message, warning=True)
 
     async def look(self, key: Key, study: Study, trial: TrialRecord) -> bool:
         """Ask the API server itself for the Job of an open run."""

@@ -511,6 +511,37 @@ def without(world: World, kind: Kind, field: str) -> None:
     world.api._commit = committed  # type: ignore[method-assign]
 
 
+def _with_ttl(world: World, *, each_time: bool) -> None:
+    """A policy for all Jobs: when they are made, or each time that they are written."""
+    commit = world.api._commit
+
+    def committed(kind: Kind, obj: Any, event: str) -> Any:
+        if kind is Kind.JOB and (each_time or event == "ADDED"):
+            obj = {**obj, "spec": {**obj["spec"], "ttlSecondsAfterFinished": 0}}
+        return commit(kind, obj, event)
+
+    world.api._commit = committed  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("each_time", [False, True])
+def test_jobs_that_would_be_gone_at_once_are_kept_until_they_are_read_or_it_is_said(
+    each_time: bool, smooth: World
+) -> None:
+    world = World(BASE)
+    _with_ttl(world, each_time=each_time)
+    world.advance(15.0)
+    said = [c for c in _conditions(world) if c["type"] == "Degraded"]
+    if not each_time:
+        assert not said
+        world.sleep(60.0)  # what ends meanwhile is there when the operator is back
+        world.run()
+        assert {run["attempt"] for run in _runs(world)} == {0}
+        assert world.result() == smooth.result()
+        return
+    assert (said[0]["status"], said[0]["reason"]) == ("True", "JobChanged")
+    assert "spec.ttlSecondsAfterFinished is 0" in said[0]["message"]
+
+
 def test_jobs_whose_labels_are_taken_off_each_time_are_found_by_name(smooth: World) -> None:
     """The checker counts the calls."""
     world = World(BASE)
