@@ -38,6 +38,7 @@ PASS_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 PASS_RESULTS = ("Done", "ClusterError", "Failed")
 SUGGESTION_BUCKETS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+MAX_SUGGESTED = 10_000
 KINDS = frozenset({names.STUDIES, names.TRIALS, "jobs", "pods", "events", "leases"})
 
 
@@ -45,7 +46,7 @@ class OperatorMetrics:
     """The operator's own counters, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._suggested: set[tuple[Key, str]] = set()
+        self._suggested: dict[tuple[Key, str], None] = {}
         self.registry = registry = CollectorRegistry()
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             registry.register(collector)
@@ -99,14 +100,20 @@ class OperatorMetrics:
     def keep(self, studies: Iterable[Key]) -> None:
         """Drop the series of all others."""
         kept = set(studies)
-        for key, result in [one for one in self._suggested if one[0] not in kept]:
-            self._suggested.remove((key, result))
-            self.suggestions.remove(key.namespace, key.name, result)
+        for one in [one for one in self._suggested if one[0] not in kept]:
+            self._drop(one)
 
     def suggested(self, key: Key, result: str, duration_s: float) -> None:
         """One ask."""
-        self._suggested.add((key, result))
+        self._suggested[key, result] = None
         self.suggestions.labels(key.namespace, key.name, result).observe(duration_s)
+        if len(self._suggested) > MAX_SUGGESTED:  # nobody scrapes, and studies come and go
+            self._drop(next(iter(self._suggested)))
+
+    def _drop(self, one: tuple[Key, str]) -> None:
+        key, result = one
+        del self._suggested[one]
+        self.suggestions.remove(key.namespace, key.name, result)
 
 
 class TimedSuggester:

@@ -350,6 +350,19 @@ def test_asks_are_measured_and_forgotten_with_their_study() -> None:
     assert not any("suggestion" in name for name, *_ in samples(told.registry))
 
 
+def test_asks_of_studies_that_come_and_go_take_no_more_memory_though_nobody_scrapes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("primo_operator.metrics.MAX_SUGGESTED", 3)
+    told = OperatorMetrics()
+    for n in range(9):
+        told.suggested(Key("team", f"study-{n}"), "Done", 0.1)
+    counted = {
+        sample.labels["study"] for family in told.suggestions.collect() for sample in family.samples
+    }
+    assert counted == {"study-6", "study-7", "study-8"}
+
+
 def test_the_first_start_of_the_optimizers_process_is_no_restart() -> None:
     worker, queue = WorkerSuggester(1.0), StudyQueue(OperatorMetrics().timed(no_pass), 1)
     registry = CollectorRegistry()
