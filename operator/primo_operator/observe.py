@@ -48,6 +48,16 @@ PODLESS_AFTER_S = 30.0
 PODLESS_AGAIN_S = 15.0
 # What will pass by itself is asked about anew: there may be more to say.
 PODLESS_ANEW_S = 60.0
+TERMINATING = Waiting(
+    "PodTerminating",
+    "its pod is being deleted, and has not ended: is its node gone?",
+    endless=False,
+)
+LINGERS = Waiting(
+    "PodLingers",
+    "a pod of an earlier run has not ended, or may come to be: two might write to one checkpoint",
+    endless=False,
+)
 # Of a trial that cannot be written: nothing that would have to be.
 UNWRITABLE = Evidence(JobState.PRESENT, lingering=True)
 
@@ -360,7 +370,7 @@ def _evidence(
     earlier = {r.job for r in trial.runs} - ({run.job} if run.open else set())
     lingering = _lingering(trial_uid, earlier, jobs, pods)
     if not run.open:
-        return Evidence(lingering=lingering)
+        return Evidence(lingering=lingering, waiting=LINGERS if lingering else None)
     if run.reported:  # what its pod had to say has been written; it may be gone
         measured = memory.measured.get(run.job, Measured())
         return Evidence(waiting=_missing(measured), measured=measured)
@@ -379,7 +389,9 @@ def _evidence(
         job_uid=job["metadata"]["uid"] if job else None,
         running=pod is not None and not gone and not suspended and main_started(pod),
         suspended=suspended,
-        waiting=refusal.waiting if refusal else _waiting(job, pod, gone, memory, run),
+        waiting=(refusal.waiting if refusal else None)
+        or (LINGERS if lingering and state is JobState.UNMADE else None)
+        or _waiting(job, pod, gone, memory, run),
         outcome=(refusal.final if refusal else None)
         or outcome(pod, gone, job, state is JobState.GONE, run, spec),
         since=epoch((pod or job)["metadata"]["creationTimestamp"]) if job else None,
@@ -413,6 +425,8 @@ def _waiting(
         return Waiting("Suspended", "the Job is suspended: it waits in a queue", endless=False)
     if pod is None or gone:
         return memory.podless.get(run.job)
+    if pod["metadata"].get("deletionTimestamp") and lingers(pod):
+        return TERMINATING
     return waiting(pod)
 
 

@@ -273,7 +273,9 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
     if not trial.run.open:  # a retry is due
         if end:
             return [Stop(trial, end.message)]
-        return [] if evidence.lingering or _held(study) else [Retry(trial)]
+        if evidence.lingering:
+            return _note(trial)
+        return [] if _held(study) else [Retry(trial)]
     if evidence.outcome and evidence.unsearched:
         return [Search(trial)]
     if evidence.outcome:
@@ -370,8 +372,8 @@ def _to_suspend(study: Study, trial: TrialRecord) -> bool:
 
 
 def _note(trial: TrialRecord) -> list[Action]:
-    why = trial.evidence.waiting
-    if why and (trial.run.reason, trial.run.message) != (why.reason, why.message[:MAX_MESSAGE]):
+    why, told = trial.evidence.waiting, trial.run if trial.run.open else trial
+    if why and (told.reason, told.message) != (why.reason, why.message[:MAX_MESSAGE]):
         return [NoteWaiting(trial, why)]
     return []
 

@@ -25,9 +25,11 @@ def started(trial: TrialRecord, now: str) -> TrialRecord:
 
 
 def waiting(trial: TrialRecord, why: Waiting) -> TrialRecord:
-    """The open run does not start, and why."""
+    """The open run does not start, and why; or the next one, for which the latest has told all."""
     message = _short(why.message)
-    run = replace(trial.run, reason=why.reason, message=message)
+    run = trial.run
+    if run.open:
+        run = replace(run, reason=why.reason, message=message)
     return _moved(trial, trial.phase, run, why.reason, message)
 
 
@@ -142,7 +144,7 @@ def attempt(trial: TrialRecord, job: str) -> TrialRecord:
     grown = replace(trial, runs=_with(trial.runs, run))
     if last.reason == Reason.SUSPENDED:
         return _moved(grown, TrialPhase.QUEUED, run, None, None)
-    return _moved(grown, TrialPhase.QUEUED, run, trial.reason, trial.message)
+    return _moved(grown, TrialPhase.QUEUED, run, last.reason, last.message)
 
 
 def retried(trial: TrialRecord, job: str) -> TrialRecord:

@@ -660,8 +660,25 @@ def test_a_pod_that_has_outlived_its_job_is_waited_for() -> None:
             world.advance(0.1)
         for name in list(world.api.objects[Kind.JOB]):
             world.api.delete(Kind.JOB, name, orphan=True)
+        said: set[str] = set()
+        for _ in range(10):
+            world.advance(0.5)
+            trials = world.api.objects[Kind.TRIAL].values()
+            said |= {str(trial["status"].get("reason")) for trial in trials if "status" in trial}
+        assert "PodLingers" in said
         world.run()
         assert _phases(world) == ["Completed", "Completed"]
+
+
+def test_a_run_whose_node_is_gone_says_that_its_pod_has_not_ended() -> None:
+    world = World(Scenario(trials=1, parallelism=1, rungs=1, node_dies=1.0))
+    while not world.kubelet.stuck:
+        world.advance(1.0)
+    world.advance(20.0)
+    (trial,) = world.api.objects[Kind.TRIAL].values()
+    assert (trial["status"]["phase"], trial["status"]["reason"]) == ("Running", "PodTerminating")
+    world.run()
+    assert {run["reason"] for run in _runs(world)} == {"Lost", "Completed"}
 
 
 def test_a_deleted_trial_takes_its_number_along() -> None:
