@@ -256,11 +256,12 @@ def decide(study: Study, now: float) -> Plan:
             actions.append(Stop(trial, trial.stop))
     actions += [RemoveJob(job, uid) for job, uid in study.leftovers.items()]
     actions += _expiries(study)
-    slots = 0 if study.has_gap else free_slots(study, end)
+    ask = room(study, end)
+    # A trial that may be missing comes first, if it is asked for at all.
+    slots = 0 if study.has_gap and ask else free_slots(study, end)
     retries = _retries_asked(study, slots)
     requests = _for_requests(study, end, slots - len(retries))
     actions += retries + requests
-    ask = room(study, end)
     if ask and not any(_comes_before_asking(action) for action in actions):
         actions.append(ask)
     return Plan(tuple(actions), _wake_at(study, end, now))

@@ -348,6 +348,20 @@ def test_a_study_ends_with_a_number_missing_if_its_budget_is_spent() -> None:
     assert end.message == "used up: 2 trials of 2"
 
 
+@pytest.mark.parametrize(("budget", "expected"), [(2, RetryAsked), (3, Ask)])
+def test_a_retry_is_granted_with_a_number_missing_that_nobody_asks_for(
+    budget: int, expected: type[Action]
+) -> None:
+    """Else it would wait for that one, and the study for it."""
+    wish = trial(2, PHASE.FAILED, ended(reason="Failed"), reason="Failed", retry="1")
+    found = study(
+        trial(0, PHASE.COMPLETED, ended(2)),
+        wish,
+        spec=spec(budget={"trials": budget}, fidelity=None),
+    )
+    assert kinds(found, NOW) == [expected]
+
+
 FAILED = [trial(n, PHASE.FAILED, ended(reason="Failed"), reason="Failed") for n in range(12)]
 UNSTARTED = [
     trial(n, PHASE.FAILED, ended(reason="StartFailed"), reason="StartFailed") for n in range(3)
