@@ -214,13 +214,13 @@ class Reconciler:
                     f"the API server lists trials as of version {trials.version}, older than "
                     f"study {key.name} of {version(study)}"
                 )
-            self.mirror.replace(key, Kind.TRIAL, await self._with_relabelled(key, trials))
+            self.mirror.replace(key, Kind.TRIAL, await self._with_relabelled(key, study, trials))
             self.mirror.replace(key, Kind.JOB, await self.cluster.list_jobs(*place))
             self.mirror.replace(key, Kind.POD, await self.cluster.list_pods(*place))
             memory.podless.clear()  # to be asked again
         memory.synced_at, memory.doubted = now, False
 
-    async def _with_relabelled(self, key: Key, listing: Listing) -> Listing:
+    async def _with_relabelled(self, key: Key, study: Object, listing: Listing) -> Listing:
         """With known trials that the list lacks though they are there: they wear another label."""
         listed = {trial["metadata"]["uid"] for trial in listing.items}
         known = self.mirror.family(key).trials.values()
@@ -229,16 +229,21 @@ class Reconciler:
             for view in known
             if view.uid not in listed and int(view.version or 0) <= listing.version
         ]
-        found = [await self._labelled_again(key, name) for name in lacking]
+        uid = study["metadata"]["uid"]
+        found = [await self._labelled_again(key, uid, name) for name in lacking]
         return Listing([*listing.items, *filter(None, found)], listing.version)
 
-    async def _labelled_again(self, key: Key, name: str) -> Object | None:
-        """A trial asked for by name, with the label of its study; None if it is gone."""
+    async def _labelled_again(self, key: Key, uid: str, name: str) -> Object | None:
+        """A trial asked for by name, with the label of its study, the one of this UID.
+
+        None if it is gone. One of an earlier study is let alone.
+        """
         trial = await self.cluster.get_trial(key.namespace, name)
         if trial is None or trial["spec"].get("study") != key.name:
             return None
         metadata = trial["metadata"]
-        if (metadata.get("labels") or {}).get(names.STUDY_LABEL) == key.name:
+        ours = any(owner["uid"] == uid for owner in metadata.get("ownerReferences") or ())
+        if not ours or (metadata.get("labels") or {}).get(names.STUDY_LABEL) == key.name:
             return trial
         patch: Object = {"metadata": {"labels": {names.STUDY_LABEL: key.name}}}
         try:

@@ -511,6 +511,19 @@ def without(world: World, kind: Kind, field: str) -> None:
     world.api._commit = committed  # type: ignore[method-assign]
 
 
+def test_a_trial_that_another_study_of_this_name_has_left_keeps_its_label() -> None:
+    """The checker sees that nothing is written to it."""
+    world = World(BASE)
+    world.advance(10.0)
+    world.user.delete_study(orphan=True)
+    world.user.make_study()
+    world.advance(5.0)
+    _relabel(world, Kind.TRIAL)
+    world.run()
+    left = next(iter(world.api.objects[Kind.TRIAL].values()))
+    assert left["metadata"]["labels"][names.STUDY_LABEL] == NEIGHBOUR
+
+
 def _with_ttl(world: World, *, each_time: bool) -> None:
     """A policy for all Jobs: when they are made, or each time that they are written."""
     commit = world.api._commit

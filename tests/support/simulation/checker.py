@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from primo_operator import names
 from primo_operator.cluster import Object
 from primo_operator.mirror import Kind
 from primo_study.phases import (
@@ -16,7 +17,7 @@ from primo_study.phases import (
     TrialPhase,
 )
 from support.simulation.api import labels
-from support.simulation.scenario import ViolationError
+from support.simulation.scenario import NEIGHBOUR, STUDY, ViolationError
 
 if TYPE_CHECKING:
     from support.simulation.operator import Operator, Pass
@@ -347,7 +348,7 @@ class Checker:
             if self._ledger(trial)
         }
         for name, job in self.world.api.objects[Kind.JOB].items():
-            if name not in reasons or not labels(job):
+            if name not in reasons or labels(job).get(names.STUDY_LABEL) not in (STUDY, NEIGHBOUR):
                 continue
             kept = {"None": False, "Failed": reasons[name] != "Completed"}
             retained = kept.get(self.world.scenario.retention or "All", True)

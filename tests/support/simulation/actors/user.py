@@ -133,9 +133,10 @@ class User:
         self.annotate(trial, key, f"{self.world.now:.0f}")
 
     def _strips(self, job: str) -> None:
-        """The labels of a Job, as by `kubectl label job --all primo.dev/study-`."""
-        self.world.say(f"USER strips {job}")
-        self.world.api.edit(Kind.JOB, job, {"metadata": {"labels": None}})
+        """The labels of a Job, as by `kubectl label job --all primo.dev/study-`, or by another."""
+        labelled = {names.STUDY_LABEL: "another"} if self.world.rng.random() < 0.3 else None
+        self.world.say(f"USER strips {job}: {labelled}")
+        self.world.api.edit(Kind.JOB, job, {"metadata": {"labels": labelled}})
 
     def _fakes(self, trial: str) -> None:
         """Write a status that the schema lets through and that makes no sense."""
