@@ -12,6 +12,7 @@ from primo_operator.cluster import (
     Notice,
     Object,
     OutdatedError,
+    RefusedError,
     TooLargeError,
 )
 from primo_operator.mirror import Key, Kind, Mirror
@@ -29,6 +30,8 @@ def obstacle(error: Exception) -> Trouble | None:
             return Trouble(Obstacle.FORBIDDEN, _printable(error.message))
         case TooLargeError():
             return Trouble(Obstacle.OBJECT_TOO_LARGE, _printable(error.message))
+        case RefusedError(status=400 | 403 | 422):
+            return Trouble(Obstacle.REFUSED, _printable(error.message))
         case OutdatedError():
             return Trouble(Obstacle.CRD_OUTDATED, str(error))
         case ClusterError():

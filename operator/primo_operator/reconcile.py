@@ -289,9 +289,10 @@ class Reconciler:
         memory = self.memories[key]
         try:
             moved = await self._apply_all(key, study, actions)
-        except (ForbiddenError, TooLargeError) as error:
-            memory.obstacle = obstacle(error)
-            await self._writer.study(key)
+        except RefusedError as error:
+            if trouble := obstacle(error):
+                memory.obstacle = trouble
+                await self._writer.study(key)
             raise
         memory.obstacle = None
         return moved
@@ -299,7 +300,14 @@ class Reconciler:
     async def _apply_all(self, key: Key, study: Study, actions: Sequence[Action]) -> bool:
         """What is about one trial in order, different trials at once; then the others in order."""
         alone, others = divided(actions)
-        moved = await self.together([self._apply_in_turn(key, study, some) for some in alone])
+        try:
+            moved = await self.together([self._apply_in_turn(key, study, some) for some in alone])
+        except ForbiddenError:
+            raise
+        except RefusedError:
+            # What admission denies of one trial keeps no other from its own.
+            await self._apply_in_turn(key, study, others)
+            raise
         return any(moved) | await self._apply_in_turn(key, study, others)
 
     async def _apply_in_turn(self, key: Key, study: Study, actions: Sequence[Action]) -> bool:

@@ -262,6 +262,12 @@ class Runs:
             patched = await self.writer.cluster.patch_job(study.namespace, job, patch)
         except NotFoundError:
             return False
+        except RefusedError as error:
+            if isinstance(error, ForbiddenError) or error.status not in (*ABOUT_THE_OBJECT, 403):
+                raise
+            log.warning("Job not expired", extra={"job": job, "error": error.message})
+            memory.ttls[job] = ttl_s  # it stays: nothing depends on that
+            return False
         memory.ttls[job] = ttl_s  # not before: a call that failed is to be repeated
         self.writer.mirror.absorb(Kind.JOB, patched)
         return False

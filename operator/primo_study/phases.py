@@ -95,6 +95,7 @@ class Obstacle(StrEnum):
     FORBIDDEN = "Forbidden"  # it lacks a right
     CRD_OUTDATED = "CRDOutdated"  # the definitions are older than the operator
     OPERATOR_OUTDATED = "OperatorOutdated"  # the study's spec is of a later version
+    REFUSED = "Refused"  # a policy, a webhook or a quota does not let something be written
     OBJECT_TOO_LARGE = "ObjectTooLarge"  # an object is more than the API server keeps
 
 

@@ -35,6 +35,7 @@ from primo_study.template import TrialTemplate
 MAX_DEPTH = 100
 MAX_PROBLEMS = 50
 MAX_PROBLEM = 500
+MAX_TTL_S = 2**31 - 1
 
 
 class Budget(Model):
@@ -530,6 +531,9 @@ def _parse(spec: Mapping[str, Any]) -> StudySpec:
         problems.append(
             f"spec.retention.ttl: {parsed.retention.ttl!r} is given, and jobs None keeps no Job"
         )
+    ttl = parsed.retention and parsed.retention.ttl
+    if ttl and seconds(ttl) > MAX_TTL_S:
+        problems.append(f"spec.retention.ttl: {ttl!r} is more than the {MAX_TTL_S} s of a Job")
     problems += [*_unclear_sources(parsed), *_too_many_rungs(parsed)]
     if problems:
         raise InvalidSpecError(*problems)

@@ -524,6 +524,57 @@ def test_a_trial_that_another_study_of_this_name_has_left_keeps_its_label() -> N
     assert left["metadata"]["labels"][names.STUDY_LABEL] == NEIGHBOUR
 
 
+def _refuse(monkeypatch: pytest.MonkeyPatch, call: str, *, once: bool = False) -> None:
+    """By a webhook, whenever something is to be done to this."""
+    usual, left = getattr(SimulatedCluster, call), [1]
+
+    async def refuses(self: SimulatedCluster, *given: Any, **named: Any) -> Any:
+        if named or (once and not left):
+            return await usual(self, *given, **named)
+        left.clear()
+        raise RefusedError(403, 'admission webhook "team.example" denied the request: no')
+
+    monkeypatch.setattr(SimulatedCluster, call, refuses)
+
+
+def test_a_job_that_may_not_be_deleted_keeps_no_other_trial_from_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its user has stopped the trial, and a policy wants its Job to go on."""
+    _refuse(monkeypatch, "delete_job")
+    world = World(Scenario(trials=6, parallelism=2, rungs=1))
+    while not any(pod["status"]["phase"] == "Running" for pod in _pods(world)):
+        world.advance(0.1)
+    finish = world.kubelet._finish
+    first = _names(world)[0]
+    world.kubelet._finish = (  # type: ignore[method-assign]
+        lambda name, uid: None if name.startswith(first) else finish(name, uid)
+    )
+    world.user.annotate(first, names.STOP_ANNOTATION, "slow")
+    world.advance(600.0)
+    assert _phases(world) == ["Queued", *["Completed"] * 5]
+    assert _degraded(world)["reason"] == "Refused"
+    assert "team.example" in _degraded(world)["message"]
+
+
+def test_a_trial_that_may_not_be_made_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuse(monkeypatch, "create_trial", once=True)
+    world = World(Scenario(trials=2, parallelism=1, rungs=1))
+    world.advance(0.5)
+    while not world.api.objects[Kind.STUDY][STUDY].get("status"):
+        world.advance(0.1)
+    assert _degraded(world)["reason"] == "Refused"
+    world.run()
+    assert _degraded(world)["status"] == "False"
+
+
+def test_a_job_that_may_not_expire_stays(monkeypatch: pytest.MonkeyPatch, smooth: World) -> None:
+    _refuse(monkeypatch, "patch_job")
+    world = World(replace(BASE, retention="None"))
+    world._drive(world._finished, 600.0)
+    assert world.result() == smooth.result()
+
+
 def _with_ttl(world: World, *, each_time: bool) -> None:
     """A policy for all Jobs: when they are made, or each time that they are written."""
     commit = world.api._commit
