@@ -118,7 +118,9 @@ class Runs:
     def _announced(self, key: Key, study: Study, made: Object) -> TrialRecord | None:
         """As it was made: its first Job cannot exist yet."""
         self.writer.mirror.absorb(Kind.TRIAL, made)
-        self.writer.memories[key].jobs[_job(study, made["spec"]["number"], 0)] = JobState.UNMADE
+        memory, number = self.writer.memories[key], made["spec"]["number"]
+        memory.used_numbers.add(number)  # it may be deleted before the next pass
+        memory.jobs[_job(study, number, 0)] = JobState.UNMADE
         view = self.writer.mirror.family(key).trials.get(made["metadata"]["name"])
         return view.record if view else None
 

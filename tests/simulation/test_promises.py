@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from primo_operator import names
-from primo_operator.cluster import RefusedError
+from primo_operator.cluster import ClusterError, RefusedError
 from primo_operator.memory import Memory, Refusal
 from primo_operator.mirror import Kind
 from primo_operator.observe import PODLESS_AFTER_S, PODLESS_AGAIN_S
@@ -754,6 +754,25 @@ def test_a_deleted_trial_takes_its_number_along() -> None:
         assert status["nextTrial"] == BASE.trials
         deleted += BASE.trials - status["trials"]["total"]
     assert deleted > 3
+
+
+def test_a_trial_that_is_deleted_before_the_pass_that_made_it_ends_takes_its_number_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(Scenario(trials=3, parallelism=1, rungs=1))
+    usual, deleted = SimulatedCluster.create_job, list[str]()
+
+    async def fails(self: SimulatedCluster, job: Any, *, dry_run: bool = False) -> Any:
+        if dry_run or deleted:
+            return await usual(self, job, dry_run=dry_run)
+        deleted.extend(_names(world))
+        world.api.delete(Kind.TRIAL, deleted[0])
+        raise ClusterError("no answer")
+
+    monkeypatch.setattr(SimulatedCluster, "create_job", fails)
+    world.run()  # the checker sees that no number is used twice
+    numbers = [trial["spec"]["number"] for trial in world.api.objects[Kind.TRIAL].values()]
+    assert sorted(numbers) == [1, 2]
 
 
 def _phases(world: World) -> list[str]:
