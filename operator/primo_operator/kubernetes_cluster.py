@@ -7,7 +7,6 @@ only its transport and its way to credentials are used.
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
@@ -19,12 +18,9 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from primo_operator import deep, names
+from primo_operator import answers, deep, names
 from primo_operator.cluster import (
-    AlreadyExistsError,
     ClusterError,
-    ConflictError,
-    ForbiddenError,
     Listing,
     NotFoundError,
     Notice,
@@ -33,7 +29,7 @@ from primo_operator.cluster import (
     TooLargeError,
 )
 from primo_operator.mirror import Kind
-from primo_operator.notices import Throttle
+from primo_operator.notices import Throttle, event
 from primo_operator.renewal import LIMIT_S, Renewal
 from primo_operator.watching import Event, Page
 
@@ -64,29 +60,6 @@ WAITING_NOTICES = 200
 # So long at most a busy server (429) is left alone, at its first such answers to one call.
 BUSY_WAITS_S = (5.0, 10.0)
 MERGE_PATCH = "application/merge-patch+json"
-# What the store says of too large an object (1.5 MiB as a rule), and a client of it before it asks,
-# both as an error of the server's (500). It has had no effect.
-TOO_LARGE = ("request is too large", "message larger than max")
-# A Job that is too large the API server sends to its store once more, without managedFields and as
-# new, and then refuses the labels that it has set itself the first time. A dry run stores nothing.
-LABELLED_TWICE = "spec.template.metadata.labels[batch.kubernetes.io/controller-uid]: Invalid value"
-# 403 says that there is no right to a call, but also what admission thinks of an object: a quota,
-# Pod Security, a webhook. The authorizer begins with the user; the second is of the admission
-# plugin that asks it for a right to the owner of a new object.
-NO_RIGHT = re.compile(
-    r"""(?:[^"]+?(?:\ "[^"]*")?\ is\ )?forbidden:\ (?:
-        User\ "(?:[^"\\]|\\.)*"\ cannot\ \S+\ (?:resource|path)\ "
-        | cannot\ set\ blockOwnerDeletion\ )""",
-    re.VERBOSE,
-)
-
-# A policy and a webhook choose the status of their refusals: 422 and 400 if they do not, but also
-# 401, 413 or 500. It tells nothing of what is wrong, and what they deny they may allow later.
-DENIED = re.compile(
-    r"""[^"]+\ "[^"]*"\ is\ forbidden:\ ValidatingAdmissionPolicy\ '
-        | admission\ webhook\ "[^"]*"\ denied\ the\ request""",
-    re.VERBOSE,
-)
 
 
 async def connect(context: str | None = None) -> ApiClient:
@@ -216,7 +189,7 @@ class KubernetesCluster:
             async with answer.response as response:
                 if response.status >= 400:
                     self._renews(headers, response.status)
-                    _answer("GET", path, response.status, await response.read())
+                    answers.read("GET", path, response.status, await response.read())
                 async for line in _lines(response.content):
                     yield _event(path, line)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -234,7 +207,7 @@ class KubernetesCluster:
         try:
             return await self._call("POST", path, query=query, body=job)
         except RefusedError as error:
-            if dry_run or error.status != 422 or LABELLED_TWICE not in error.message:
+            if dry_run or not answers.is_of_large_job(error):
                 raise
             raise TooLargeError(413, f"POST {path}: the Job is too large to be stored") from error
 
@@ -316,33 +289,9 @@ class KubernetesCluster:
                 log.exception("event dropped", extra={"reason": notice.reason})
 
     async def _post_notice(self, notice: Notice) -> None:
-        metadata = notice.about["metadata"]
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251  # shown only
-        body = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {
-                "generateName": f"{metadata['name']}-",
-                "namespace": metadata["namespace"],
-            },
-            "involvedObject": {
-                "apiVersion": notice.about["apiVersion"],
-                "kind": notice.about["kind"],
-                "name": metadata["name"],
-                "namespace": metadata["namespace"],
-                "uid": metadata["uid"],
-            },
-            "reason": notice.reason,
-            "message": notice.message[:1024],
-            "type": "Warning" if notice.warning else "Normal",
-            "count": 1,
-            "firstTimestamp": stamp,
-            "lastTimestamp": stamp,
-            "source": {"component": names.MANAGER},
-            "reportingComponent": names.MANAGER,
-            "reportingInstance": names.MANAGER,
-        }
-        await self._call("POST", EVENTS.format(metadata["namespace"]), body=body)
+        body = event(notice, stamp)
+        await self._call("POST", EVENTS.format(body["metadata"]["namespace"]), body=body)
 
     # --- transport
 
@@ -437,7 +386,7 @@ class KubernetesCluster:
                 break
             # It has had no effect; a busy server says how long it wants to be left alone.
             await asyncio.sleep(min(float(asked_s), wait_s))
-        return _answer(method, path, response.status, content)
+        return answers.read(method, path, response.status, content)
 
 
 def _everywhere(kind: Kind, namespace: str) -> tuple[str, Mapping[str, str]]:
@@ -477,36 +426,3 @@ def _one(path: str, namespace: str, name: str) -> str:
     if len(name) > 253 or not names.SUBDOMAIN.fullmatch(name):
         raise NotFoundError(404, f"{name[:63]!r} is no name")
     return f"{path.format(namespace)}/{name}"
-
-
-def _answer(method: str, path: str, status: int, content: bytes) -> Object:
-    try:
-        answer = deep.loads(content)
-        if not isinstance(answer, dict):
-            raise ValueError
-    except ValueError:
-        if status == 413:  # of a proxy before it
-            raise TooLargeError(status, f"{method} {path}: request entity too large") from None
-        raise ClusterError(f"{method} {path}: {status}, and no JSON object") from None
-    if status < 400:
-        return answer
-    message = str(answer.get("message") or status)
-    reason = answer.get("reason")
-    if DENIED.match(message):
-        raise RefusedError(403, message)
-    if status == 413 or (status == 500 and any(words in message for words in TOO_LARGE)):
-        raise TooLargeError(413, f"{method} {path}: {message}")
-    if status == 401:
-        raise ForbiddenError(status, f"{method} {path}: {message}")
-    if status == 403 and NO_RIGHT.match(message):
-        raise ForbiddenError(status, message)
-    if status == 404:
-        raise NotFoundError(status, message)
-    if status == 409 and reason == "AlreadyExists":
-        raise AlreadyExistsError(status, message)
-    if status == 409:
-        raise ConflictError(status, message)
-    if status < 500:
-        raise RefusedError(status, message)
-    # After an error of the server's own the call may have had its effect.
-    raise ClusterError(f"{method} {path}: {status} {message}")

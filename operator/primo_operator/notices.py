@@ -1,4 +1,4 @@
-"""Keeps Events few and short: the first of a kind about an object are shown, then one now and then.
+"""Events, few and short: the first of a kind about an object are shown, then one now and then.
 
 An API server keeps Events for an hour, and each is an object: a study of a thousand trials would
 fill it with what its trials say themselves. What is left out is counted in the next one shown.
@@ -7,7 +7,8 @@ fill it with what its trials say themselves. What is left out is counted in the 
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
-from primo_operator.cluster import Notice
+from primo_operator import names
+from primo_operator.cluster import Notice, Object
 
 BURST = 20
 ONE_EVERY_S = 60.0
@@ -47,6 +48,32 @@ class Throttle:
         bucket.tokens -= 1
         more, bucket.left_out = bucket.left_out, 0
         return replace(notice, message=f"{notice.message} (and {more} more)") if more else notice
+
+
+def event(notice: Notice, stamp: str) -> Object:
+    """The object that is posted."""
+    metadata = notice.about["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{metadata['name']}-", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": notice.about["apiVersion"],
+            "kind": notice.about["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+        "reason": notice.reason,
+        "message": notice.message[:1024],
+        "type": "Warning" if notice.warning else "Normal",
+        "count": 1,
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "source": {"component": names.MANAGER},
+        "reportingComponent": names.MANAGER,
+        "reportingInstance": names.MANAGER,
+    }
 
 
 def one_line(message: str | None) -> str:
