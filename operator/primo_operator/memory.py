@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from primo_operator.mirror import Kind
 from primo_study.phases import UNFINISHED, TrialPhase
 from primo_study.queries import Measured
-from primo_study.spec import Understood
 from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Trouble, Waiting
+from primo_study.understanding import Understood
 from primo_study.warm_start import Source
 
 Fingerprint = tuple[int, tuple[TrialRecord, ...], tuple[tuple[int, str, int, int], ...]]

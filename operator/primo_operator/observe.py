@@ -23,7 +23,7 @@ from primo_operator.pods import (
 from primo_operator.views import TrialView
 from primo_study.phases import Obstacle, Reason, StudyPhase
 from primo_study.queries import Access, Measured
-from primo_study.spec import StudySpec, Understood, understand
+from primo_study.spec import StudySpec
 from primo_study.study import (
     EndedJob,
     Evidence,
@@ -37,6 +37,7 @@ from primo_study.study import (
     Waiting,
     epoch,
 )
+from primo_study.understanding import Understood, understand
 
 # By the name of their Job, also of those that have outlived it; whether they are gone.
 Pods = Mapping[str, Sequence[tuple[Object, bool]]]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from primo_operator.ports import Answer
 from primo_operator.settings import Settings
 from primo_optimizer import InvalidSpecError, SpaceExhaustedError, suggest
-from primo_study.spec import StudySpec, parse, understand
+from primo_study.spec import StudySpec, parse
 from primo_study.study import Study
+from primo_study.understanding import understand
 from support.hostile import fuzz, json, mutated, nested
 from support.kept import Kept
 

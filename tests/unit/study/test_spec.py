@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from primo_optimizer import InvalidSpecError
-from primo_study.spec import StudySpec, parse, seconds, understand
+from primo_study.spec import StudySpec, parse, seconds
+from primo_study.understanding import understand
 from support.examples import INVALID, VALID, Example, example
 
 
