@@ -274,9 +274,9 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
     if not trial.run.open:  # a retry is due
         if end:
             return [Stop(trial, end.message)]
-        if evidence.lingering:
-            return _note(trial)
-        return [] if _held(study) else [Retry(trial)]
+        if _held(study):
+            return []
+        return _note(trial) if evidence.lingering else [Retry(trial)]
     if evidence.outcome and evidence.unsearched:
         return [Search(trial)]
     if evidence.outcome:

@@ -206,6 +206,11 @@ TAKEN_BACK = ended(reason="Suspended")
         pytest.param(
             trial(0, PHASE.QUEUED, ended(reason="Lost")), [], id="a lost run waits with the study"
         ),
+        pytest.param(
+            trial(0, PHASE.QUEUED, TAKEN_BACK, evidence=Evidence(lingering=True, waiting=NO_GPU)),
+            [],
+            id="nor is anything else said of it while its pod goes",
+        ),
     ],
 )
 def test_a_suspended_study(found: TrialRecord, expected: list[type[Action]]) -> None:
