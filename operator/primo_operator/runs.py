@@ -119,7 +119,8 @@ class Runs:
         """As it was made: its first Job cannot exist yet."""
         self.writer.mirror.absorb(Kind.TRIAL, made)
         memory, number = self.writer.memories[key], made["spec"]["number"]
-        memory.used_numbers.add(number)  # it may be deleted before the next pass
+        if _is_trial(made, study, number):
+            memory.used_numbers.add(number)  # it may be deleted before the next pass
         memory.jobs[_job(study, number, 0)] = JobState.UNMADE
         view = self.writer.mirror.family(key).trials.get(made["metadata"]["name"])
         return view.record if view else None
