@@ -304,9 +304,9 @@ class Reconciler:
             moved = await self.together([self._apply_in_turn(key, study, some) for some in alone])
         except ForbiddenError:
             raise
-        except RefusedError:
-            # What admission denies of one trial keeps no other from its own.
-            await self._apply_in_turn(key, study, others)
+        except RefusedError as error:
+            if obstacle(error):  # what admission denies of one trial keeps no other from its own
+                await self._apply_in_turn(key, study, others)
             raise
         return any(moved) | await self._apply_in_turn(key, study, others)
 
