@@ -287,7 +287,7 @@ MUTANTS = {
     ),
     "budget of the next number": Mutant(
         budget_of_the_next_number,
-        {"edit": 30.0, "refuse": 0.3, "trials": 7, "parallelism": 5},
+        {"edit": 50.0, "refuse": 0.3, "trials": 7, "parallelism": 6},
         "I5",
     ),
     "stopped by name": Mutant(
