@@ -70,6 +70,12 @@ ENDS = {
     "it takes too long": End(
         WAITS, "DeadlineExceeded", given={"job": {"activeDeadlineSeconds": 20}}
     ),
+    "its pod takes too long": End(
+        WAITS,
+        "DeadlineExceeded",
+        "active on the node longer than",
+        given={"pod": {"activeDeadlineSeconds": 20}},
+    ),
     "it takes too much storage": End(
         f"pathlib.Path('/scratch/x').write_bytes(b'x' * 2**22)\n{WAITS}",
         "Evicted",
@@ -84,6 +90,12 @@ ENDS = {
     ),
     "it ends well and reports nothing": End(
         "", "MetricsUnavailable", "nothing was reported", given={"silent": True}
+    ),
+    "what is to run before it fails": End(
+        "",
+        "Failed",
+        r"init container before: exit code 1 \(Error\): .*no data",
+        given={"silent": True, "init": "raise SystemExit('no data')"},
     ),
 }
 

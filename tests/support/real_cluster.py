@@ -168,17 +168,21 @@ def study(
     image: str,
     script: str,
     *,
+    init: str = "",
     pod: Mapping[str, Any] | None = None,
     job: Mapping[str, Any] | None = None,
     container: Mapping[str, Any] | None = None,
     **spec: Any,
 ) -> Obj:
-    """One trial that runs a script."""
+    """One trial that runs a script, after another one in an init container if there is one."""
     made = selftest.study(name, image)
     template = made["spec"]["trialTemplate"]["spec"]
     template.update(job or {})
     template["template"]["spec"] |= {"terminationGracePeriodSeconds": 5, **(pod or {})}
     (main,) = template["template"]["spec"]["containers"]
+    if init:
+        before = {**main, "name": "before", "command": ["python", "-c", init]}
+        template["template"]["spec"]["initContainers"] = [before]
     main |= {"command": ["python", "-c", script], **(container or {})}
     made["spec"] |= {
         "budget": {"trials": 1},
