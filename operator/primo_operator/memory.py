@@ -5,9 +5,9 @@ taken for lost when we know that its Job was never made.
 """
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 from primo_operator.mirror import Kind
-from primo_study.phases import UNFINISHED, TrialPhase
 from primo_study.queries import Measured
 from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Trouble, Waiting
 from primo_study.understanding import Understood
@@ -71,7 +71,7 @@ class Memory:
         ask_at: not earlier, by the epoch's seconds.
         used_numbers: trial numbers seen in use that the study's status does not count yet.
         looked_up_to: trials below this are in our view, or are not there.
-        sound: UIDs of trials whose configurations have been looked at.
+        sound: UIDs of trials whose configurations were looked at before they came to rest.
         sources: of the warm start, as of this time (`synced_at`) and generation of the spec.
         synced_at: when its objects were last listed for it alone, apart from everybody's.
         doubted: our view of it was seen to be wrong: it is listed before the next pass.
@@ -122,9 +122,9 @@ def fingerprint(study: Study) -> Fingerprint:
 
     Trials at rest stand for themselves: one that has not been read anew is equal at a glance.
     """
-    at_rest = tuple(study.in_phase(*(phase for phase in TrialPhase if phase not in UNFINISHED)))
+    at_rest = tuple(chain.from_iterable(block.items for block in study.rest))
     moving = tuple(
         (trial.number, trial.phase.value, len(trial.runs), len(trial.observations))
-        for trial in study.unfinished_trials
+        for trial in study.moving
     )
     return study.generation, at_rest, moving

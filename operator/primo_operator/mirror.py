@@ -13,7 +13,7 @@ from itertools import chain
 
 from primo_operator import names
 from primo_operator.cluster import Listing, Object
-from primo_operator.views import TrialView, slim_job, slim_pod, trial_view
+from primo_operator.views import Trials, TrialView, slim_job, slim_pod, trial_view
 
 
 class Kind(StrEnum):
@@ -46,7 +46,7 @@ class Family:
     """A study and what belongs to it.
 
     Attributes:
-        trials: by name.
+        trials: whether or not they are its own.
         objects: Jobs and pods, by UID, as far as passes read them.
         ended_jobs: those whose run was recorded, by name: a pass need not look at them.
         gone: UIDs of objects seen deleted: an older event must not bring them back.
@@ -54,7 +54,7 @@ class Family:
     """
 
     study: Object | None = None
-    trials: dict[str, TrialView] = field(default_factory=dict)
+    trials: Trials = field(default_factory=Trials)
     objects: dict[Kind, dict[str, Object]] = field(
         default_factory=lambda: {Kind.JOB: {}, Kind.POD: {}}
     )
@@ -102,9 +102,11 @@ class Mirror:
     def forget(self, key: Key) -> None:
         """All of a study that does not exist, but for users' trials: they may come before it."""
         family = self._families.pop(key, Family())
-        waiting = {name: trial for name, trial in family.trials.items() if trial.record is None}
+        waiting = [trial for trial in family.trials.moving.values() if trial.record is None]
         if waiting:
-            self._families[key] = Family(trials=waiting)
+            left = self._families[key] = Family()
+            for trial in waiting:
+                left.trials.put(trial)
 
     def absorb(self, kind: Kind, obj: Object, *, deleted: bool = False) -> Key | None:
         """Take in an object as a watch, a read or a write of ours has shown it.
@@ -210,15 +212,15 @@ def _absorb_trial(family: Family, obj: Object, deleted: bool) -> None:
     if deleted:
         family.gone.add(uid)
         if known and known.uid == uid:
-            del family.trials[known.name]
+            family.trials.drop(known.name)
     elif known is None or version(obj) > int(known.version or 0):
-        family.trials[metadata["name"]] = trial_view(obj)
+        family.trials.put(trial_view(obj))
 
 
 def _drop_trial(family: Family, view: TrialView) -> None:
     family.gone.add(view.uid)
     if family.trials.get(view.name) is view:
-        del family.trials[view.name]
+        family.trials.drop(view.name)
 
 
 def _absorb_child(family: Family, kind: Kind, obj: Object, deleted: bool) -> None:

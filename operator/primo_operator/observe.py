@@ -1,9 +1,10 @@
 """The objects of a study -> the study as data: records as written, evidence as shown now."""
 
+from bisect import bisect_left
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from itertools import chain, pairwise
 from operator import attrgetter
 
 from primo_operator import names
@@ -21,6 +22,8 @@ from primo_operator.pods import (
     waiting,
 )
 from primo_operator.views import TrialView
+from primo_optimizer import SearchSpace
+from primo_study.blocks import Block
 from primo_study.phases import Obstacle, Reason, StudyPhase
 from primo_study.queries import Access, Measured
 from primo_study.spec import StudySpec
@@ -36,6 +39,7 @@ from primo_study.study import (
     Trouble,
     Waiting,
     epoch,
+    numbers_from,
 )
 from primo_study.understanding import Understood, understand
 
@@ -79,10 +83,14 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         memory.spec, memory.spec_generation = understand(obj["spec"]), generation
     spec = memory.spec.spec
     held = _held(memory.spec, obj.get("status") or {}, generation)
-    trials = _trials(family, memory, uid, spec)
-    if copies := _copies(family, uid, trials):
-        trials = tuple(trial for trial in trials if trial.name not in copies)
-    _note_numbers(memory, trials, (obj.get("status") or {}).get("nextTrial") or 0)
+    rest, moving = _trials(family, memory, uid, spec)
+    if copies := _copies(family, uid, rest, moving):
+        rest = tuple(left for block in rest if (left := _without(block, copies)).items)
+        moving = tuple(trial for trial in moving if trial.name not in copies)
+    counted = (obj.get("status") or {}).get("nextTrial") or 0
+    # So that a number is not given again though its trial is deleted before it was counted.
+    memory.used_numbers |= numbers_from(counted, rest, moving)
+    memory.used_numbers = {number for number in memory.used_numbers if number >= counted}
     checked = memory.template_generation == generation
     template = memory.template if checked else Template()
     study = Study(
@@ -95,13 +103,14 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         legible=memory.spec.legible,
         problems=memory.spec.problems,
         held=held,
-        trials=trials,
+        rest=rest,
+        moving=moving,
         status=obj.get("status") or {},
         template=template,
-        leftovers=_leftovers(family, trials, uid),
+        leftovers=_leftovers(family, moving, uid),
         requests=_requests(family, memory, uid, copies),
         # Without `retention` nobody asks for them.
-        ended_jobs=_ended_jobs(family, trials) if spec and spec.retention else (),
+        ended_jobs=_ended_jobs(family, uid) if spec and spec.retention else (),
         degraded=_trouble(memory, template, held),
         asked=memory.suggested,
         sources=memory.sources if spec and spec.warm_start else (),
@@ -151,9 +160,9 @@ def _trouble(memory: Memory, template: Template, held: Trouble | None) -> Troubl
     return memory.degraded
 
 
-def own_trials(family: Family, study_uid: str) -> Iterator[TrialView]:
+def own_trials(views: Iterable[TrialView], study_uid: str) -> Iterator[TrialView]:
     """The study's own that have a number."""
-    return (t for t in family.trials.values() if t.record and study_uid in t.owners)
+    return (view for view in views if view.record and study_uid in view.owners)
 
 
 def podless_at(family: Family, memory: Memory, study: Study) -> dict[str, float]:
@@ -240,36 +249,58 @@ def _made_by(pod: Object) -> str | None:
 
 def _trials(
     family: Family, memory: Memory, uid: str, spec: StudySpec | None
-) -> tuple[TrialRecord, ...]:
+) -> tuple[tuple[Block[TrialRecord], ...], tuple[TrialRecord, ...]]:
+    """Those at rest, in blocks, and the others; what somebody has made up is neither."""
+    space = spec.problem().space if spec else None
+    known = [block.made(_records, uid, space) for block in family.trials.blocks]
+    for _, passed_over in known:
+        memory.used_numbers |= passed_over
     jobs, pods = _jobs_by_name(family), _pods_by_job(family)
-    at_rest, others = [], []
-    for view in own_trials(family, uid):
+    moving = []
+    for view in own_trials(family.trials.moving.values(), uid):
         assert view.record
-        if view.deleting or not (spec is None or _makes_sense(view, memory, spec)):
+        if view.deleting or not (space is None or _known_to_make_sense(view, memory, space)):
             memory.used_numbers.add(view.record.number)
-            continue
-        if spec is None or view.at_rest:
-            at_rest.append(view.record)
+        elif spec is None:
+            moving.append(view.record)
         elif not memory.fits(view.name, view.version):
-            others.append(replace(view.record, evidence=UNWRITABLE))
+            moving.append(replace(view.record, evidence=UNWRITABLE))
         else:
             evidence = _evidence(view.uid, view.record, jobs, pods, memory, spec)
-            others.append(replace(view.record, evidence=evidence))
-    return tuple(sorted([*at_rest, *others], key=attrgetter("number")))
+            moving.append(replace(view.record, evidence=evidence))
+    moving.sort(key=attrgetter("number"))
+    return tuple(block for block, _ in known if block.items), tuple(moving)
 
 
-def _makes_sense(view: TrialView, memory: Memory, spec: StudySpec) -> bool:
-    """Whether it has a value for each parameter; one that somebody has made up may have none.
+def _records(
+    views: Iterable[TrialView], uid: str, space: SearchSpace | None
+) -> tuple[Block[TrialRecord], frozenset[int]]:
+    """Of trials at rest those that count, by number, and the numbers of the study's others."""
+    counted, passed_over = [], []
+    for view in own_trials(views, uid):
+        assert view.record
+        if view.deleting or not (space is None or _makes_sense(view.record, space)):
+            passed_over.append(view.record.number)
+        else:
+            counted.append(view.record)
+    counted.sort(key=attrgetter("number"))
+    return Block(tuple(counted)), frozenset(passed_over)
 
-    Neither the configuration of a trial with a number nor the space ever changes.
-    """
+
+def _known_to_make_sense(view: TrialView, memory: Memory, space: SearchSpace) -> bool:
+    """Neither the configuration of a trial with a number nor the space ever changes."""
     assert view.record
-    if view.uid not in memory.sound:
-        try:
-            hash(spec.problem().space.key(view.record.configuration))
-        except (KeyError, TypeError):
-            return False
+    if view.uid not in memory.sound and _makes_sense(view.record, space):
         memory.sound.add(view.uid)
+    return view.uid in memory.sound
+
+
+def _makes_sense(trial: TrialRecord, space: SearchSpace) -> bool:
+    """Whether it has a value for each parameter; one that somebody has made up may have none."""
+    try:
+        hash(space.key(trial.configuration))
+    except (KeyError, TypeError):
+        return False
     return True
 
 
@@ -307,31 +338,51 @@ def _lingering(
     return False
 
 
-def _note_numbers(memory: Memory, trials: Sequence[TrialRecord], counted: int) -> None:
-    """So that a number is not given again though its trial is deleted before it was counted."""
-    recent = takewhile(lambda trial: trial.number >= counted, reversed(trials))
-    memory.used_numbers |= {trial.number for trial in recent}
-    memory.used_numbers = {number for number in memory.used_numbers if number >= counted}
-
-
-def _copies(family: Family, uid: str, trials: Sequence[TrialRecord]) -> Collection[str]:
+def _copies(
+    family: Family,
+    uid: str,
+    rest: Sequence[Block[TrialRecord]],
+    moving: Sequence[TrialRecord],
+) -> Collection[str]:
     """Names of trials with a number that another one had before: somebody has copied that."""
-    if len({trial.number for trial in trials}) == len(trials):
+    numbers = [trial.number for trial in moving]
+    unique = len({*numbers}) == len(numbers) and not any(block.made(_has_twins) for block in rest)
+    if unique and not any(_lies_in(rest, number) for number in numbers):
         return ()
     first: dict[int, TrialView] = {}
-    for view in sorted(own_trials(family, uid), key=attrgetter("created", "name")):
+    own = own_trials(family.trials.values(), uid)
+    for view in sorted(own, key=attrgetter("created", "name")):
         assert view.record
         first.setdefault(view.record.number, view)
+    trials = chain(*(block.items for block in rest), moving)
     return {trial.name for trial in trials} - {view.name for view in first.values()}
+
+
+def _has_twins(trials: Sequence[TrialRecord]) -> bool:
+    return any(one.number == next_one.number for one, next_one in pairwise(trials))
+
+
+def _lies_in(rest: Sequence[Block[TrialRecord]], number: int) -> bool:
+    """Whether a trial at rest has this number."""
+    block = bisect_left(rest, number, key=lambda block: block.items[-1].number)
+    trials = rest[block].items if block < len(rest) else ()
+    place = bisect_left(trials, number, key=attrgetter("number"))
+    return place < len(trials) and trials[place].number == number
+
+
+def _without(block: Block[TrialRecord], copies: Collection[str]) -> Block[TrialRecord]:
+    left = tuple(trial for trial in block.items if trial.name not in copies)
+    return block if len(left) == len(block.items) else Block(left)
 
 
 def _requests(
     family: Family, memory: Memory, uid: str, copies: Collection[str]
 ) -> tuple[Request, ...]:
     """Trials without a number of their own; those of an earlier study of this name go with it."""
+    views = {**family.trials.moving, **{name: family.trials[name] for name in copies}}
     found = [
         view.obj
-        for view in family.trials.values()
+        for view in views.values()
         if view.obj and not view.deleting and {*view.studies} <= {uid}
         # What somebody has observed stays, whoever wrote it.
         if view.record is None or (view.name in copies and not view.status.get("runs"))
@@ -431,9 +482,9 @@ def _waiting(
     return waiting(pod)
 
 
-def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> dict[str, str]:
+def _leftovers(family: Family, moving: Iterable[TrialRecord], uid: str) -> dict[str, str]:
     """Jobs that still hold resources and are no open run: of an attempt that was given up."""
-    open_runs = {t.run.job for t in trials if t.unfinished and t.run.open}
+    open_runs = {t.run.job for t in moving if t.unfinished and t.run.open}
     unwanted = [
         job
         for job in family.jobs
@@ -444,7 +495,7 @@ def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> dict[
     ]
     if not unwanted:
         return {}  # as a rule, and then there is no need to look at all trials
-    uids_of_trials = {trial.uid for trial in own_trials(family, uid)}
+    uids_of_trials = {trial.uid for trial in own_trials(family.trials.values(), uid)}
     return {
         job["metadata"]["name"]: job["metadata"]["uid"]
         for job in unwanted
@@ -452,19 +503,32 @@ def _leftovers(family: Family, trials: Iterable[TrialRecord], uid: str) -> dict[
     }
 
 
-def _ended_jobs(family: Family, trials: Iterable[TrialRecord]) -> tuple[EndedJob, ...]:
-    # A trial at rest with an open run is one whose status somebody else has written.
-    runs = {r.job: r for trial in trials for r in trial.runs if not (trial.unfinished and r.open)}
+def _ended_jobs(family: Family, uid: str) -> tuple[EndedJob, ...]:
     return tuple(
         EndedJob(
-            name,
-            completed=runs[name].reason == Reason.COMPLETED,
+            run.job,
+            completed=run.reason == Reason.COMPLETED,
             ttl_s=job["spec"].get("ttlSecondsAfterFinished"),
         )
         for job in family.all_jobs
-        if (name := job["metadata"]["name"]) in runs
-        and not job["metadata"].get("deletionTimestamp")
+        if not job["metadata"].get("deletionTimestamp")
+        and (run := _ended_run(family, uid, job)) is not None
     )
+
+
+def _ended_run(family: Family, uid: str, job: Object) -> Run | None:
+    """The run that a Job was made for, if it belongs to the study and has been recorded."""
+    for owner in job["metadata"].get("ownerReferences") or ():
+        view = family.trials.get(owner["name"])
+        if view is None or view.uid != owner["uid"] or not any(own_trials((view,), uid)):
+            continue
+        assert view.record
+        for run in view.record.runs:
+            # A trial at rest with an open run is one whose status somebody else has written.
+            open_run = view.record.unfinished and run.open
+            if run.job == job["metadata"]["name"] and not open_run:
+                return run
+    return None
 
 
 def _ended(job: Object) -> bool:

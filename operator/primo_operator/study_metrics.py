@@ -115,7 +115,8 @@ class StudyCollector(Collector):
             return ()
 
     def _rows(self, study: Object, family: Family) -> Iterator[Row]:
-        own = [v.record for v in own_trials(family, study["metadata"]["uid"]) if v.record]
+        views = own_trials(family.trials.values(), study["metadata"]["uid"])
+        own = [view.record for view in views if view.record]
         trials = self._shown(study, own)
         yield from _of_study(study)
         yield from _results(study)

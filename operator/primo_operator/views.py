@@ -4,7 +4,7 @@ As the API server sends it an ended trial takes 20 KB of memory, and its Job and
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from primo_operator.cluster import Object
 from primo_operator.gpus import gpus
 from primo_operator.reading import read_trial
 from primo_study import record
+from primo_study.blocks import SIZE, Block
 from primo_study.requests import INVALID
 from primo_study.study import TrialRecord
 
@@ -67,7 +68,7 @@ def trial_view(obj: Object) -> TrialView:
         studies=owners if studies == owners else studies,
         created=metadata.get("creationTimestamp") or "",
         deleting=bool(metadata.get("deletionTimestamp")),
-        at_rest=bool(found and not (found.unfinished or found.to_retry)),
+        at_rest=bool(found and found.at_rest),
         record=found,
         obj=None if found and _told(found, obj) else _without_managers(obj),
     )
@@ -77,6 +78,66 @@ def _refused(obj: Object) -> bool:
     """It is a copy of another: it has no runs, and never will."""
     status = obj.get("status") or {}
     return status.get("reason") == INVALID and not status.get("runs")
+
+
+class Trials(Mapping[str, TrialView]):
+    """A study's trials by name. Those at rest lie in blocks too, of numbers next to each other.
+
+    Attributes:
+        moving: the others by name, and those without a number.
+    """
+
+    def __init__(self, size: int = SIZE) -> None:
+        """Args:
+        size: how many numbers a block is for.
+        """
+        self._size = size
+        self._views: dict[str, TrialView] = {}
+        self.moving: dict[str, TrialView] = {}
+        self._blocks: dict[int, Block[TrialView]] = {}
+
+    def __getitem__(self, name: str) -> TrialView:
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    @property
+    def blocks(self) -> list[Block[TrialView]]:
+        """In the order of their numbers; within one they are in any."""
+        return [self._blocks[place] for place in sorted(self._blocks)]
+
+    def put(self, view: TrialView) -> None:
+        """In the place of what has its name."""
+        self.drop(view.name)
+        self._views[view.name] = view
+        if view.at_rest:
+            place = self._place(view)
+            block = self._blocks.get(place, Block())
+            self._blocks[place] = Block((*block.items, view))
+        else:
+            self.moving[view.name] = view
+
+    def drop(self, name: str) -> None:
+        view = self._views.pop(name, None)
+        if view is None:
+            return
+        if not view.at_rest:
+            del self.moving[name]
+            return
+        place = self._place(view)
+        left = tuple(other for other in self._blocks[place].items if other is not view)
+        if left:
+            self._blocks[place] = Block(left)
+        else:
+            del self._blocks[place]
+
+    def _place(self, view: TrialView) -> int:
+        assert view.record
+        return view.record.number // self._size
 
 
 def _told(found: TrialRecord, obj: Object) -> bool:

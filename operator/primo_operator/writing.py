@@ -6,7 +6,6 @@
 import logging
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import takewhile
 
 from primo_operator import names
 from primo_operator.cluster import (
@@ -32,7 +31,7 @@ from primo_study.objects import StudyStatus, TrialStatus
 from primo_study.phases import Obstacle
 from primo_study.record import MAX_MESSAGE
 from primo_study.status import phase, summarise
-from primo_study.study import Evidence, Study, TrialRecord, Waiting
+from primo_study.study import Evidence, Study, TrialRecord, Waiting, numbers_from
 from primo_study.unknown import with_unknown
 
 log = logging.getLogger(__name__)
@@ -69,9 +68,8 @@ class Writer:
         study does not end before they do. What a list lacks as well is not there.
         """
         memory, counted = self.memories[key], study.status.get("nextTrial") or 0
-        new = takewhile(lambda t: t.number >= memory.looked_up_to, reversed(study.trials))
-        there = {trial.number for trial in new}
-        upto = max(counted, memory.looked_up_to, *(number + 1 for number in there))
+        there = numbers_from(memory.looked_up_to, study.rest, study.moving)
+        upto = max(counted, memory.looked_up_to, study.latest + 1)
         lacks = len(there) < upto - memory.looked_up_to
         memory.doubted |= lacks
         memory.looked_up_to = upto

@@ -1,5 +1,6 @@
 """How a study ends, and why: by its budget, its targets, an exhausted space, or its failures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from primo_study.phases import Reason, StudyPhase, TrialPhase
@@ -65,18 +66,17 @@ def _refused(study: Study) -> Ending | None:
 
 def _hopeless(study: Study) -> Ending | None:
     assert study.spec
-    failed = list(study.in_phase(TrialPhase.FAILED))
     limit = study.spec.budget.failed_trials
-    if limit is not None and len(failed) > limit:
+    if limit is not None and study.count(TrialPhase.FAILED) > limit:
+        failed = list(study.in_phase(TrialPhase.FAILED))
         message = f"{len(failed)} trials failed, budget.failedTrials allows {limit}"
         message += f"; the latest: {_why(failed[-1])}"
         return Ending(StudyPhase.FAILED, "TooManyFailures", message, _terminate(study))
     # What an earlier template did says nothing about this one.
-    ours = (None, study.spec.template_hash)
-    failed = [trial for trial in failed if trial.run.template in ours]
-    runs = (run for trial in study.trials for run in trial.runs if run.template in ours)
-    if not failed or any(run.reason == Reason.COMPLETED for run in runs):
+    ours = {None, study.spec.template_hash}
+    if any(worked & ours for worked in study.parts(_worked)):
         return None
+    failed = [t for t in study.in_phase(TrialPhase.FAILED) if t.run.template in ours]
     reasons = {trial.reason for trial in failed}
     alike = len(reasons) == 1 and reasons <= {Reason.START_FAILED, Reason.METRICS_UNAVAILABLE}
     if len(failed) >= BROKEN_AFTER and alike:
@@ -88,28 +88,51 @@ def _hopeless(study: Study) -> Ending | None:
     return None
 
 
+def _worked(trials: Sequence[TrialRecord]) -> set[str | None]:
+    """The templates of runs that have completed."""
+    runs = (run for trial in trials for run in trial.runs)
+    return {run.template for run in runs if run.reason == Reason.COMPLETED}
+
+
 def _why(trial: TrialRecord) -> str:
     return f"trial {trial.number} {trial.reason}: {trial.message or 'no message'}"
 
 
 def _met(study: Study) -> Ending | None:
     assert study.spec
-    targets = {o.name: o for o in study.spec.objectives if o.target is not None}
+    targets = tuple(
+        (o.name, o.goal == "Minimize", o.target)
+        for o in study.spec.objectives
+        if o.target is not None
+    )
     if not targets:
         return None
-    for trial in study.in_phase(TrialPhase.COMPLETED):
-        if not trial.feasible:
-            continue
-        if not trial.measures(targets):
-            continue
-        values = trial.observations[-1].values
-        if all(
-            values[name] <= o.target if o.goal == "Minimize" else values[name] >= o.target
-            for name, o in targets.items()
-            if o.target is not None
+    met = (number for number in study.parts(_first_to_meet, targets) if number is not None)
+    number = next(met, None)
+    if number is None:
+        return None
+    named = ", ".join(sorted(name for name, _, _ in targets))
+    message = f"trial {number} meets the target of {named}"
+    return Ending(StudyPhase.COMPLETED, "TargetReached", message, _terminate(study))
+
+
+def _first_to_meet(
+    trials: Sequence[TrialRecord], targets: Sequence[tuple[str, bool, float]]
+) -> int | None:
+    """The number of the first trial that meets all targets.
+
+    Args:
+        targets: objective, whether lower is better, and the target.
+    """
+    names = [name for name, _, _ in targets]
+    for trial in trials:
+        done = trial.phase is TrialPhase.COMPLETED and trial.feasible and trial.measures(names)
+        values = trial.observations[-1].values if done else {}
+        if done and all(
+            values[name] <= target if lower else values[name] >= target
+            for name, lower, target in targets
         ):
-            message = f"trial {trial.number} meets the target of {', '.join(sorted(targets))}"
-            return Ending(StudyPhase.COMPLETED, "TargetReached", message, _terminate(study))
+            return trial.number
     return None
 
 
@@ -146,8 +169,7 @@ def _nothing_left(study: Study) -> Ending | None:
 
 def _empty_handed(study: Study) -> str:
     """Why there is no front: short runs may use a budget up before one has gone all the way."""
-    results = any(trial.phase is TrialPhase.COMPLETED for trial in study.trials)
-    if study.unfinished or results:
+    if study.unfinished or study.count(TrialPhase.COMPLETED):
         return ""
     observed = [seen.fidelity for t in study.trials for seen in t.observations if seen.fidelity]
     if not observed or study.full_fidelity is None:

@@ -6,6 +6,7 @@ missed, repeated or lost on the way here, the next pass says what is left to do.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from primo_optimizer import Suggestion
 from primo_study import awaiting
@@ -251,9 +252,7 @@ def decide(study: Study, now: float) -> Plan:
     actions: list[Action] = []
     for trial in study.unfinished_trials:
         actions += _for_trial(study, trial, end, now)
-    for trial in study.in_phase(TrialPhase.PAUSED):
-        if trial.stop is not None:
-            actions.append(Stop(trial, trial.stop))
+    actions += chain.from_iterable(study.parts(_paused_to_stop))
     actions += [RemoveJob(job, uid) for job, uid in study.leftovers.items()]
     actions += _expiries(study)
     ask = room(study, end)
@@ -306,6 +305,11 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
             if evidence.running and trial.phase is TrialPhase.QUEUED:
                 return [NoteStarted(trial)] if now >= _noted_at(trial, now) else []
             return _note(trial)
+
+
+def _paused_to_stop(trials: Sequence[TrialRecord]) -> list[Stop]:
+    paused = (trial for trial in trials if trial.phase is TrialPhase.PAUSED)
+    return [Stop(trial, trial.stop) for trial in paused if trial.stop is not None]
 
 
 def _stop(trial: TrialRecord, message: str) -> Stop | Look:

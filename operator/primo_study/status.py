@@ -7,14 +7,21 @@ trials: it is written only when it differs.
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from primo_optimizer import Problem
-from primo_optimizer.pareto import hypervolume, non_dominated, reference_point
+from primo_optimizer.pareto import (
+    REFERENCE_ROWS,
+    hypervolume,
+    non_dominated,
+    reference_point,
+)
 from primo_study.ending import Ending, ending
 from primo_study.objects import (
     BestEntry,
@@ -73,7 +80,7 @@ def summarise(study: Study, now: float, stamp: str, selector: str) -> dict[str, 
         phase=said.value,
         conditions=_conditions(study, said, end, stamp),
         trials=TrialCounts(
-            total=len(study.trials),
+            total=study.total,
             **{each.value.lower(): study.count(each) for each in TrialPhase},
         ),
         next_trial=study.next_number,
@@ -128,7 +135,7 @@ def _wanted_phase(study: Study, end: Ending | None, before: StudyPhase) -> Study
         return StudyPhase.SUSPENDED
     # Trials that were not counted yet may have been deleted, or left behind by their study's end.
     begun = before in (StudyPhase.INITIAL_DESIGN, StudyPhase.OPTIMIZING)
-    if not (begun or study.trials or study.next_number):
+    if not (begun or study.total or study.next_number):
         return StudyPhase.PENDING
     if before is StudyPhase.OPTIMIZING or _stage(study) == StudyPhase.OPTIMIZING:
         return StudyPhase.OPTIMIZING
@@ -143,13 +150,15 @@ def _suspended_seconds(study: Study, phase: StudyPhase, now: float) -> int | Non
 
 
 def _stage(study: Study) -> str | None:
-    """Of the latest trial: suggestions of the model never go back to the initial design."""
-    known = (StudyPhase.INITIAL_DESIGN, StudyPhase.OPTIMIZING)  # somebody may have made a trial up
-    told = (stage for t in reversed(study.trials) if (stage := t.explanation.get("stage")) in known)
-    latest: str | None = next(told, None)
-    if latest != StudyPhase.OPTIMIZING and StudyPhase.OPTIMIZING in told:
-        return StudyPhase.OPTIMIZING.value
-    return latest
+    """Suggestions of the model never go back to the initial design."""
+    told = set().union(*study.parts(_stages))
+    known = (StudyPhase.OPTIMIZING, StudyPhase.INITIAL_DESIGN)  # somebody may have made a trial up
+    return next((stage.value for stage in known if stage in told), None)
+
+
+def _stages(trials: Sequence[TrialRecord]) -> set[str]:
+    told = (trial.explanation.get("stage") for trial in trials)
+    return {stage for stage in told if isinstance(stage, str)}
 
 
 def _optimizer(study: Study) -> OptimizerStatus | None:
@@ -184,34 +193,75 @@ def _tried(study: Study) -> int:
 # --- results
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What some trials have come to: of those observed at full fidelity.
+
+    Attributes:
+        infeasible: how many break a constraint; the others are about those that do not.
+        first: those observed first, as many as a derived reference point looks at.
+        front: none of these trials dominates them.
+        best: for each objective one.
+    """
+
+    infeasible: int
+    first: Sequence[TrialRecord]
+    front: Sequence[TrialRecord]
+    best: Mapping[str, TrialRecord]
+
+
+def _found(trials: Sequence[TrialRecord], problem: Problem) -> _Found:
+    signs = {o.name: o.sign for o in problem.objectives}
+    full = [t for t in trials if t.phase is TrialPhase.COMPLETED and t.measures(signs)]
+    completed = sorted((trial for trial in full if trial.feasible), key=_observed)
+    return _Found(
+        infeasible=len(full) - len(completed),
+        first=completed[:REFERENCE_ROWS],
+        front=_front(completed, problem),
+        best={name: _best(completed, name, sign) for name, sign in signs.items() if completed},
+    )
+
+
+def _observed(trial: TrialRecord) -> tuple[str, int]:
+    """The order of observation: a derived reference point rests on the first ones."""
+    return trial.observations[-1].observed_at, trial.number
+
+
+def _losses(trials: Sequence[TrialRecord], problem: Problem) -> NDArray[np.float64]:
+    return problem.losses([trial.observations[-1].values for trial in trials])
+
+
+def _front(trials: Sequence[TrialRecord], problem: Problem) -> list[TrialRecord]:
+    on_front = non_dominated(_losses(trials, problem))
+    return [trial for trial, on in zip(trials, on_front, strict=True) if on]
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def _results(study: Study) -> dict[str, Any]:
     """Front, hypervolume and best of the feasible trials observed at full fidelity."""
     if study.spec is None:
         return {}
-    objectives = [objective.name for objective in study.spec.objectives]
-    full = [t for t in study.in_phase(TrialPhase.COMPLETED) if t.measures(objectives)]
-    completed = [trial for trial in full if trial.feasible]
-    infeasible = len(full) - len(completed) if study.spec.constraints else None
-    if not completed:
-        return {"front_size": 0, "infeasible": infeasible}
-    # The order of observation: a derived reference point rests on the first ones.
-    completed.sort(key=lambda t: (t.observations[-1].observed_at, t.number))
     problem = study.spec.problem()
-    values = [trial.observations[-1].values for trial in completed]
-    losses = problem.losses(values)
+    parts = list(study.parts(_found, problem))
+    infeasible = sum(part.infeasible for part in parts) if study.spec.constraints else None
+    parts = [part for part in parts if part.first]
+    if not parts:
+        return {"front_size": 0, "infeasible": infeasible}
+    first = sorted(chain.from_iterable(part.first for part in parts), key=_observed)
     given = np.array(
         [
             np.nan if o.reference_point is None else o.sign * o.reference_point
             for o in problem.objectives
         ]
     )
-    reference = reference_point(losses, given)
-    front = [trial for trial, on in zip(completed, non_dominated(losses), strict=True) if on]
+    reference = reference_point(_losses(first[:REFERENCE_ROWS], problem), given)
+    # Whom a trial of its own part dominates, all of them do.
+    front = _front(
+        sorted(chain.from_iterable(part.front for part in parts), key=_observed), problem
+    )
     # The exact volume of a large front in many dimensions takes minutes: then 50 stand for it.
     measured = front if len(problem.objectives) <= MAX_EXACT else _spread(front, problem)
-    points = problem.losses([trial.observations[-1].values for trial in measured])
-    volume = _volume(points, reference)
+    volume = _volume(_losses(measured, problem), reference)
     signs = {o.name: o.sign for o in problem.objectives}
     return {
         "front": tuple(map(_entry, _spread(front, problem))),
@@ -226,7 +276,10 @@ def _results(study: Study) -> dict[str, Any]:
             for (name, sign), value in zip(signs.items(), reference, strict=True)
             if math.isfinite(value)
         },
-        "best": {name: _best(completed, name, sign) for name, sign in signs.items()},
+        "best": {
+            name: _best_entry([part.best[name] for part in parts], name, sign)
+            for name, sign in signs.items()
+        },
     }
 
 
@@ -252,8 +305,7 @@ def _entry(trial: TrialRecord) -> FrontEntry:
 def _preferred(front: Sequence[TrialRecord], problem: Problem) -> FrontEntry | None:
     if problem.preference is None:
         return None
-    losses = problem.losses([trial.observations[-1].values for trial in front])
-    return _entry(front[problem.preference.choose(losses)])
+    return _entry(front[problem.preference.choose(_losses(front, problem))])
 
 
 def _spread(front: Sequence[TrialRecord], problem: Problem) -> Sequence[TrialRecord]:
@@ -268,8 +320,12 @@ def _spread(front: Sequence[TrialRecord], problem: Problem) -> Sequence[TrialRec
     return [ordered[i] for i in chosen]
 
 
-def _best(completed: Sequence[TrialRecord], name: str, sign: float) -> BestEntry:
-    best = min(completed, key=lambda t: (sign * t.observations[-1].values[name], t.number))
+def _best(trials: Sequence[TrialRecord], name: str, sign: float) -> TrialRecord:
+    return min(trials, key=lambda t: (sign * t.observations[-1].values[name], t.number))
+
+
+def _best_entry(trials: Sequence[TrialRecord], name: str, sign: float) -> BestEntry:
+    best = _best(trials, name, sign)
     return BestEntry(trial=best.number, value=best.observations[-1].values[name])
 
 

@@ -5,19 +5,23 @@ beside it is what the cluster shows now and nobody has written down yet.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain, takewhile
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from primo_optimizer import Observation, Trial
+from primo_study.blocks import Block
 from primo_study.phases import UNFINISHED, Reason, StudyPhase, TrialPhase
 from primo_study.queries import Access, Measured
 from primo_study.spec import StudySpec
 from primo_study.warm_start import Source
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
 def epoch(stamp: str) -> float:
@@ -231,6 +235,11 @@ class TrialRecord:
         return without and self.retry is not None and self.retry != self.retried
 
     @property
+    def at_rest(self) -> bool:
+        """The cluster has nothing to tell of it: no run of it is due, and nobody asks for one."""
+        return not (self.unfinished or self.to_retry)
+
+    @property
     def feasible(self) -> bool:
         """Its latest observation keeps the constraints, or there are none."""
         return not self.observations or self.observations[-1].feasible is not False
@@ -337,7 +346,8 @@ class Study:
             be read; `problems` or `held` then says why.
         held: why nothing new is started and no end is come to; runs under way are recorded.
         created_at: seconds since the epoch, by the API server's clock.
-        trials: by number.
+        rest: the trials at rest, in blocks, by number.
+        moving: the others, by number.
         status: as last written; what it holds may be older than the trials.
         leftovers: Jobs of this study that are no open run of a trial: name -> UID.
         requests: trials of the user's own that have no number yet, the oldest first.
@@ -362,7 +372,8 @@ class Study:
     legible: bool = True
     problems: tuple[str, ...] = ()
     held: Trouble | None = None
-    trials: tuple[TrialRecord, ...] = ()
+    rest: tuple[Block[TrialRecord], ...] = ()
+    moving: tuple[TrialRecord, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
     template: Template = Template()
     leftovers: Mapping[str, str] = field(default_factory=dict)
@@ -375,23 +386,46 @@ class Study:
     deleting: bool = False
     used_numbers: Collection[int] = ()
     access: Access = field(default_factory=Access)
-    # Most rules are about few of ten thousand trials: they are sorted out once.
-    _by_phase: Mapping[TrialPhase, Sequence[TrialRecord]] = field(
-        init=False, repr=False, compare=False
-    )
 
-    def __post_init__(self) -> None:
-        by_phase: dict[TrialPhase, list[TrialRecord]] = {phase: [] for phase in TrialPhase}
-        for trial in self.trials:
-            by_phase[trial.phase].append(trial)
-        object.__setattr__(self, "_by_phase", by_phase)
+    @property
+    def trials(self) -> Sequence[TrialRecord]:
+        """All of them, by number. There may be ten thousand: what is made of them `parts` makes."""
+        at_rest = chain.from_iterable(block.items for block in self.rest)
+        return sorted(chain(at_rest, self.moving), key=attrgetter("number"))
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return sum(len(block.items) for block in self.rest) + len(self.moving)
+
+    @property
+    def latest(self) -> int:
+        """The highest number of a trial; -1 if there is none."""
+        at_rest = self.rest[-1].items[-1].number if self.rest else -1
+        return max(at_rest, self.moving[-1].number if self.moving else -1)
+
+    def parts(self, make: Callable[[Sequence[TrialRecord], *Ts], R], *given: *Ts) -> Iterator[R]:
+        """What a function makes of each part of the trials; of those at rest it is known.
+
+        Args:
+            make, given: as for `Block.made`.
+        """
+        yield from (block.made(make, *given) for block in self.rest)
+        yield make(self.moving, *given)
 
     def in_phase(self, *phases: TrialPhase) -> Iterator[TrialRecord]:
         """The trials in one of these phases, by phase, then by number."""
-        return chain.from_iterable(self._by_phase[phase] for phase in phases)
+        return chain.from_iterable(map(self._of_phase, phases))
+
+    def _of_phase(self, phase: TrialPhase) -> Iterator[TrialRecord]:
+        moving = [trial for trial in self.moving if trial.phase is phase]
+        if phase in UNFINISHED:
+            return iter(moving)  # none of them is at rest
+        at_rest = chain.from_iterable(block.made(_phases)[phase] for block in self.rest)
+        return iter(sorted(chain(at_rest, moving), key=attrgetter("number"))) if moving else at_rest
 
     def count(self, phase: TrialPhase) -> int:
-        return len(self._by_phase[phase])
+        return sum(len(found[phase]) for found in self.parts(_phases))
 
     def condition(self, kind: str) -> Mapping[str, Any] | None:
         """As last written."""
@@ -424,19 +458,18 @@ class Study:
     def _uncounted(self) -> Collection[int]:
         """The others that are."""
         counted = self._counted
-        recent = takewhile(lambda trial: trial.number >= counted, reversed(self.trials))
-        known = (*self.used_numbers, *(trial.number for trial in recent))
-        return {number for number in known if number >= counted}
+        used = numbers_from(counted, self.rest, self.moving)
+        return used | {number for number in self.used_numbers if number >= counted}
 
     @property
     def has_gap(self) -> bool:
         """A trial may be missing below others: the call that was to make it has failed, or not."""
-        return bool(self.trials) and self.trials[-1].number > self.next_number
+        return self.latest > self.next_number
 
     @property
     def unfinished_trials(self) -> Sequence[TrialRecord]:
         """Those that hold a slot, by number: queued ones too."""
-        return sorted(self.in_phase(*UNFINISHED), key=attrgetter("number"))
+        return [trial for trial in self.moving if trial.unfinished]
 
     @property
     def has_ended(self) -> bool:
@@ -447,13 +480,12 @@ class Study:
     @property
     def unfinished(self) -> int:
         """How many hold a slot."""
-        return sum(map(self.count, UNFINISHED))
+        return len(self.unfinished_trials)
 
     @property
     def to_retry(self) -> Sequence[TrialRecord]:
         """Those whose user has asked for another attempt, by number."""
-        ended = self.in_phase(TrialPhase.FAILED, TrialPhase.STOPPED)
-        return sorted((t for t in ended if t.to_retry), key=attrgetter("number"))
+        return [trial for trial in self.moving if trial.to_retry]
 
     @property
     def settled(self) -> bool:
@@ -463,7 +495,7 @@ class Study:
     @property
     def under_way(self) -> int:
         """Runs that have a Job, or are about to: those of a suspended study may have none."""
-        return sum(trial.run.open for trial in self.in_phase(*UNFINISHED))
+        return sum(trial.run.open for trial in self.unfinished_trials)
 
     @property
     def blind(self) -> bool:
@@ -514,10 +546,7 @@ class Study:
         Never less than was once written, even if trials have been deleted since.
         """
         full = self.full_fidelity
-        if full is None:
-            spent = float(len(self.trials))
-        else:
-            spent = sum(trial.fidelity_spent(full) for trial in self.trials) / full
+        spent = sum(self.parts(_fidelity_spent, full)) / full if full else float(self.total)
         return max(_finite(spent), self._written("fullEvaluations"))
 
     def gpu_hours(self, now: float | None = None) -> float:
@@ -525,11 +554,11 @@ class Study:
 
         Never less than was once written, even if trials have been deleted since.
         """
-        runs = [run for trial in self.trials for run in trial.runs if run.gpus]
-        ended = sum(run.gpu_hours(0.0) for run in runs if not run.open)
-        used = max(_finite(ended), self._written("gpuHours"))
-        open_ = sum(run.gpu_hours(now) for run in runs if run.open and now is not None)
-        return used + _finite(open_)
+        used = max(_finite(sum(self.parts(_gpu_hours))), self._written("gpuHours"))
+        if now is None:
+            return used
+        holding = chain.from_iterable(self.parts(_holding))
+        return used + _finite(sum(run.gpu_hours(now) for run in holding))
 
     def _written(self, budget: str) -> float:
         return float((self.status.get("budgetUsed") or {}).get(budget) or 0.0)
@@ -538,3 +567,37 @@ class Study:
 def _finite(spent: float) -> float:
     """A trial's status may have been faked: what adds up to no number counts as nothing."""
     return round(spent, 6) if math.isfinite(spent) else 0.0
+
+
+def numbers_from(
+    first: int, rest: Sequence[Block[TrialRecord]], moving: Sequence[TrialRecord]
+) -> set[int]:
+    """The numbers of trials from this one on; as a rule few, and so the last are looked at."""
+    backwards = chain.from_iterable(reversed(block.items) for block in reversed(rest))
+    recent = takewhile(lambda trial: trial.number >= first, backwards)
+    return {t.number for t in chain(recent, moving) if t.number >= first}
+
+
+# --- what is made of some trials
+
+
+def _phases(trials: Sequence[TrialRecord]) -> Mapping[TrialPhase, Sequence[TrialRecord]]:
+    found: dict[TrialPhase, list[TrialRecord]] = {phase: [] for phase in TrialPhase}
+    for trial in trials:
+        found[trial.phase].append(trial)
+    return found
+
+
+def _fidelity_spent(trials: Sequence[TrialRecord], full: float) -> float:
+    return sum(trial.fidelity_spent(full) for trial in trials)
+
+
+def _gpu_hours(trials: Sequence[TrialRecord]) -> float:
+    """Of runs that have ended."""
+    runs = (run for trial in trials for run in trial.runs if run.gpus and not run.open)
+    return sum(run.gpu_hours(0.0) for run in runs)
+
+
+def _holding(trials: Sequence[TrialRecord]) -> Sequence[Run]:
+    """Open runs with GPUs."""
+    return [run for trial in trials for run in trial.runs if run.gpus and run.open]

@@ -216,7 +216,8 @@ class Problem:
         Returns:
             (n, m), lower is better, columns in the order of `objectives`.
         """
-        rows = [[o.sign * row[o.name] for o in self.objectives] for row in values]
+        signs = [(o.name, o.sign) for o in self.objectives]
+        rows = [[sign * row[name] for name, sign in signs] for row in values]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.objectives))
 
     def violation(self, constrained: Mapping[str, float]) -> float:

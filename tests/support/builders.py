@@ -1,8 +1,12 @@
 """Builders: a test names what matters, the rest is as usual."""
 
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from primo_operator import names
+from primo_study.blocks import Block
 from primo_study.phases import TrialPhase
 from primo_study.spec import StudySpec, parse
 from primo_study.study import Evidence, JobState, Run, Seen, Study, Template, TrialRecord
@@ -74,9 +78,19 @@ def study(*trials: TrialRecord, **fields: Any) -> Study:
         generation=1,
         created_at=CREATED,
         spec=given if given is not None else spec(),
-        trials=trials,
+        **of(trials),
         **{"template": Template(checked=True), **fields},
     )
+
+
+def of(trials: Sequence[TrialRecord], size: int = 3) -> dict[str, Any]:
+    """A study's trials as its fields; in small blocks, so that there are several."""
+    ordered = sorted(trials, key=attrgetter("number"))
+    by_place = groupby((t for t in ordered if t.at_rest), lambda t: t.number // size)
+    return {
+        "rest": tuple(Block(tuple(some)) for _, some in by_place),
+        "moving": tuple(trial for trial in ordered if not trial.at_rest),
+    }
 
 
 def pod(

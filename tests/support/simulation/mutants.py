@@ -3,7 +3,7 @@
 Each is one change to the code under test, as a bug would be one, and the faults that bring it out.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -14,7 +14,7 @@ from primo_operator import manifests, observe, reconcile
 from primo_operator.cluster import Object
 from primo_operator.leadership import Elector
 from primo_operator.memory import Memory
-from primo_operator.mirror import Family, Kind, Mirror
+from primo_operator.mirror import Kind, Mirror
 from primo_operator.reconcile import Reconciler
 from primo_operator.runs import Runs
 from primo_operator.views import TrialView
@@ -116,8 +116,8 @@ def status_without_version(patch: Patch) -> None:
 def foreign_trials_adopted(patch: Patch) -> None:
     """Whatever names the study is its own: an earlier one's, or an orphan."""
 
-    def named(family: Family, _uid: str) -> Iterator[TrialView]:
-        return (view for view in family.trials.values() if view.record)
+    def named(views: Iterable[TrialView], _uid: str) -> Iterator[TrialView]:
+        return (view for view in views if view.record)
 
     patch.setattr(observe, "own_trials", named)
 

@@ -20,7 +20,7 @@ from primo_study.phases import TrialPhase
 from primo_study.study import Study, Trouble
 from primo_study.warm_start import Source
 from support import bad_worker
-from support.builders import ended, run, seen, spec, study, trial
+from support.builders import ended, of, run, seen, spec, study, trial
 from support.virtual_time import run_in_virtual_time
 
 RANDOM = {"name": "random"}
@@ -219,7 +219,7 @@ def test_with_no_room_for_a_new_trial_a_failed_ask_promotes_one_that_has_earned_
     (promoted,) = answer.suggestions
     assert answer.degraded
     assert (promoted.trial, promoted.fidelity, promoted.resume_from) == (0, 3.0, 1.0)
-    assert asyncio.run(asked(replace(found, trials=found.trials[:1]))).suggestions == []
+    assert asyncio.run(asked(replace(found, **of(found.trials[:1])))).suggestions == []
 
 
 # --- turns

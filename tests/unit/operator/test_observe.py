@@ -26,7 +26,8 @@ def family(*trials: dict[str, Any]) -> Family:
     found = Family()
     metadata = {"name": "digits", "namespace": "team", "uid": UID, "creationTimestamp": STAMP}
     found.study = {"metadata": {**metadata, "generation": 1}, "spec": spec_dict()}
-    found.trials = {obj["metadata"]["name"]: trial_view(obj) for obj in trials}
+    for obj in trials:
+        found.trials.put(trial_view(obj))
     return found
 
 
@@ -79,6 +80,22 @@ def test_a_trial_that_somebody_has_made_up_is_none_but_uses_its_number_up(
     assert (study.next_number, study.numbers_used) == (2, 2)
 
 
+@pytest.mark.parametrize("first", ["done", "copy"])
+@pytest.mark.parametrize("at_rest", [True, False], ids=["both at rest", "one open"])
+def test_of_trials_with_one_number_the_one_that_was_there_first_counts(
+    first: str, at_rest: bool
+) -> None:
+    copy = done(1) if at_rest else trial_object("", 1)
+    given = {"done": done(1), "copy": copy}
+    for name, obj in given.items():
+        stamp = "2027-01-15T07:00:00Z" if name == first else STAMP
+        obj["metadata"] = {**obj["metadata"], "name": name, "creationTimestamp": stamp}
+    study = seen_by(family(done(0), *given.values(), done(2), trial_object("open", 3)))
+    assert [found.name for found in study.trials] == ["t-0", first, "t-2", "open"]
+    other = ["copy"] if not at_rest and first == "done" else []  # else it has been observed
+    assert [request.name for request in study.requests] == other
+
+
 def test_jobs_are_named_by_the_number_whatever_the_user_calls_the_trial() -> None:
     (found,) = seen_by(family(trial_object("x" * 200, 7))).trials
     assert found.run.job == "digits-00000001-7-r0-a0"
@@ -103,7 +120,7 @@ def test_the_annotation_to_stop(value: str, stop: str | None) -> None:
 def test_a_trial_at_rest_is_read_once() -> None:
     found = family(done(0), done(1))
     first, second = seen_by(found).trials
-    found.trials["t-1"] = trial_view(done(1))
+    found.trials.put(trial_view(done(1)))
     again = seen_by(found).trials
     assert again[0] is first
     assert again[1] is not second
@@ -120,7 +137,7 @@ def test_that_the_user_asked_for_an_attempt_is_read_as_it_was_written() -> None:
 def test_a_number_that_was_seen_stays_used_though_its_trial_is_gone() -> None:
     memory, found = Memory(uid=UID), family(done(0), done(1))
     assert seen_by(found, memory).next_number == 2
-    del found.trials["t-1"]
+    found.trials.drop("t-1")
     assert seen_by(found, memory).next_number == 2
 
 
@@ -129,7 +146,8 @@ def test_a_number_below_others_that_nobody_has_seen_is_given_next() -> None:
     memory, found = Memory(uid=UID), family(done(0), done(1), done(4))
     study = seen_by(found, memory)
     assert (study.next_number, study.has_gap) == (2, True)
-    found.trials["t-2"], found.trials["t-3"] = trial_view(done(2)), trial_view(done(3))
+    found.trials.put(trial_view(done(2)))
+    found.trials.put(trial_view(done(3)))
     study = seen_by(found, memory)
     assert (study.next_number, study.has_gap) == (5, False)
 

@@ -23,7 +23,7 @@ def done(number: int, error: float = 0.1) -> TrialRecord:
 
 
 def of(trials: dict[int, TrialRecord], uid: str = "u") -> Study:
-    return replace(study(spec=RANDOM), uid=uid, trials=tuple(trials[n] for n in sorted(trials)))
+    return replace(study(*(trials[n] for n in sorted(trials)), spec=RANDOM), uid=uid)
 
 
 def question(notebook: Notebook, found: Study) -> dict[str, Any]:

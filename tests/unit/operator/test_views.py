@@ -8,16 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from primo_operator import names
 from primo_operator.memory import Memory
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.observe import observe, prune
-from primo_operator.views import slim_job, slim_pod, trial_view
+from primo_operator.views import Trials, TrialView, slim_job, slim_pod, trial_view
 from primo_study import record
 from primo_study.phases import TrialPhase
-from primo_study.study import Evidence, Study, TrialRecord
-from support.builders import condition, ended, pod, run, seen, spec_dict, trial
+from primo_study.plan import decide
+from primo_study.status import summarise
+from primo_study.study import Evidence, Study, Template, TrialRecord
+from support.builders import CREATED, condition, ended, pod, run, seen, spec_dict, trial
 from support.counting import calls
 
 KEY = Key("team", "digits")
@@ -51,7 +55,8 @@ def job_name(number: int) -> str:
 
 def done(number: int) -> TrialRecord:
     last = replace(ended(2), job=job_name(number))
-    return trial(number, TrialPhase.COMPLETED, last, observations=(seen(),))
+    worse = seen(9.0, 0.1 + number, 5.0 + number)  # than those before it
+    return trial(number, TrialPhase.COMPLETED, last, observations=(worse,))
 
 
 def running(number: int) -> TrialRecord:
@@ -191,18 +196,53 @@ def test_the_pod_of_a_recorded_run_is_let_go_once_its_job_has_ended() -> None:
     assert [p["metadata"]["name"] for p in family.pods] == ["p1"]
 
 
-def test_ten_thousand_trials_take_a_pass_few_steps_each() -> None:
-    """Each is looked at, and nothing is worked out for one at rest."""
-    sizes = (500, 5_000)
-    few, many = (_steps(mirror_of(trials)) for trials in sizes)
-    assert (many - few) / (sizes[1] - sizes[0]) < 8
+def test_a_pass_looks_at_what_has_changed() -> None:
+    """A trial has ended since the last one, among ten times as many."""
+    few, many = map(_steps, (500, 5_000))
+    assert many < 2 * few
 
 
-def _steps(mirror: Mirror) -> int:
-    memory = Memory(uid=UID)
-    prune(mirror.family(KEY), memory, observed(mirror, memory))
-    observed(mirror, memory)
-    return calls(lambda: observed(mirror, memory))
+def _steps(trials: int) -> int:
+    mirror = mirror_of(trials)
+    counted = {**study_object(), "status": {"nextTrial": trials}}
+    counted["metadata"] = {**counted["metadata"], "resourceVersion": "9"}
+    mirror.absorb(Kind.STUDY, counted)
+    memory = Memory(uid=UID, template=Template(checked=True), template_generation=1)
+
+    def see() -> None:
+        study = observed(mirror, memory)
+        prune(mirror.family(KEY), memory, study)
+        decide(study, CREATED)
+        summarise(study, CREATED, STAMP, "")
+
+    see()
+    mirror.absorb(Kind.TRIAL, trial_object(done(3), version=9))
+    return calls(see)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["rest", "run", "ask", "go"]))))
+def test_trials_at_rest_lie_in_blocks_and_the_others_apart(steps: list[tuple[int, str]]) -> None:
+    found, known = Trials(2), dict[str, TrialView]()
+    for number, step in steps:
+        name, before = f"digits-00000001-{number}", found.blocks
+        if step == "go":
+            found.drop(name)
+            known.pop(name, None)
+        else:
+            obj = trial_object(running(number) if step == "run" else done(number))
+            if step == "ask":  # of a user's own, without a number
+                del obj["spec"]["number"]
+            known[name] = trial_view(obj)
+            found.put(known[name])
+        assert dict(found) == known
+        at_rest = {name: view for name, view in known.items() if view.at_rest}
+        assert found.moving == {k: view for k, view in known.items() if k not in at_rest}
+        assert {view.name: view for block in found.blocks for view in block.items} == at_rest
+        places = [{v.record.number // 2 for v in b.items if v.record} for b in found.blocks]
+        assert places == sorted({place} for (place,) in places)
+        new = [block for block in found.blocks if not any(block is old for old in before)]
+        assert len(new) <= 1
 
 
 def test_the_operator_runs_without_torch() -> None:
