@@ -7,9 +7,12 @@ asks. What is kept here is lost with the process that was told.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from primo_optimizer import SearchSpace
+from primo_study.blocks import Block
 from primo_study.study import Study, TrialRecord
 
 # Of more trials than this in all, the studies that were asked about longest ago are forgotten.
@@ -23,20 +26,26 @@ class Told:
     Attributes:
         trials: by number, as told.
         keys: of their configurations in `space`; of equal ones the later number.
+        rest: the blocks of trials that were told, by identity.
     """
 
     space: SearchSpace
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     keys: dict[Any, int] = field(default_factory=dict)
+    rest: dict[int, Block[TrialRecord]] = field(default_factory=dict)
 
     def update(self, study: Study) -> tuple[Sequence[TrialRecord], Sequence[int]]:
         """What is to be told now: trials that are new or changed, and numbers that are gone."""
-        changed = [t for t in study.trials if self.trials.get(t.number) is not t]
+        unseen = [block.items for block in study.rest if id(block) not in self.rest]
+        self.rest = {id(block): block for block in study.rest}
+        trials = chain(*unseen, study.moving)
+        changed = [t for t in trials if self.trials.get(t.number) is not t]
+        changed.sort(key=attrgetter("number"))
         for trial in changed:
             self.trials[trial.number] = trial
             self.keys[self.space.key(trial.configuration)] = trial.number
         gone: list[int] = []
-        if len(self.trials) > len(study.trials):
+        if len(self.trials) > study.total:
             gone = sorted(self.trials.keys() - {trial.number for trial in study.trials})
             for number in gone:
                 del self.trials[number]
