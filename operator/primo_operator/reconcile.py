@@ -126,6 +126,7 @@ class Reconciler:
         prune(self.mirror.family(key), self.memories[key], study)
         if self._writer.lacks_trials(key, study):
             return 0.0
+        seen = study
         study = await self._read_sources(key, study)
         moved = await self._read_podless(key, study)
         plan = decide(study, self.clock.now())
@@ -134,8 +135,11 @@ class Reconciler:
             await self._check_template(key, study)
             study = self._writer.observe(key) or study
             plan, moved = decide(study, self.clock.now()), True
-        moved |= await self._apply_or_say(key, study, plan.actions)
-        early_s = await self._writer.study(key)
+        if moved or plan.actions or study is not seen or study.degraded:
+            moved |= await self._apply_or_say(key, study, plan.actions)
+            early_s = await self._writer.study(key)
+        else:  # no call was made, and so nothing can have changed since
+            early_s = await self._writer.study(key, seen)
         if moved:
             return 0.0
         if early_s is None and ending(study, self.clock.now()) and not study.unfinished:

@@ -128,8 +128,11 @@ class Writer:
         self._check_kept(key, Kind.TRIAL, patch, written)
         return True
 
-    async def study(self, key: Key) -> float | None:
+    async def study(self, key: Key, seen: Study | None = None) -> float | None:
         """Patch the study's status if it differs.
+
+        Args:
+            seen: the study as our view shows it now, if that has just been looked at.
 
         Returns:
             Seconds until it may be written, if it is too early now; None if it is as it should be.
@@ -138,7 +141,7 @@ class Writer:
         before = (family.study or {}).get("status") or {}
         early = memory.status_at + self.settings.status_interval_s - self.clock.monotonic()
         # What it would say is work: not before it may be said, but for a study that may end.
-        study = self.observe(key) if family.study else None
+        study = seen or (self.observe(key) if family.study else None)
         if study is None or study.deleting or family.study is None:
             return None
         if self.lacks_trials(key, study):  # another operator may have written it in the meantime
