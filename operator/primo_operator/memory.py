@@ -7,6 +7,7 @@ taken for lost when we know that its Job was never made.
 from dataclasses import dataclass, field
 from itertools import chain
 
+from primo_operator.evidence import Traces
 from primo_operator.mirror import Kind
 from primo_study.queries import Measured
 from primo_study.study import JobState, Outcome, Study, Template, TrialRecord, Trouble, Waiting
@@ -72,6 +73,7 @@ class Memory:
         used_numbers: trial numbers seen in use that the study's status does not count yet.
         looked_up_to: trials below this are in our view, or are not there.
         sound: UIDs of trials whose configurations were looked at before they came to rest.
+        traced: of what the evidence about a trial was made, and the trial with it, by its name.
         sources: of the warm start, as of this time (`synced_at`) and generation of the spec.
         synced_at: when its objects were last listed for it alone, apart from everybody's.
         doubted: our view of it was seen to be wrong: it is listed before the next pass.
@@ -105,6 +107,7 @@ class Memory:
     used_numbers: set[int] = field(default_factory=set)
     looked_up_to: int = 0
     sound: set[str] = field(default_factory=set)
+    traced: dict[str, tuple[Traces, TrialRecord]] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
     sources_of: tuple[float, int] = (float("-inf"), 0)
     synced_at: float = float("-inf")

@@ -9,18 +9,10 @@ from operator import attrgetter
 
 from primo_operator import names
 from primo_operator.cluster import Object
-from primo_operator.gpus import gpus
+from primo_operator.evidence import Traces, evidence, job_of
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Family, Kind
-from primo_operator.pods import (
-    VERDICTS,
-    final_verdict,
-    lingers,
-    main_started,
-    outcome,
-    times,
-    waiting,
-)
+from primo_operator.pods import VERDICTS, final_verdict, lingers
 from primo_operator.views import TrialView
 from primo_optimizer import SearchSpace
 from primo_study.blocks import Block
@@ -53,16 +45,6 @@ PODLESS_AFTER_S = 30.0
 PODLESS_AGAIN_S = 15.0
 # What will pass by itself is asked about anew: there may be more to say.
 PODLESS_ANEW_S = 60.0
-TERMINATING = Waiting(
-    "PodTerminating",
-    "its pod is being deleted, and has not ended: is its node gone?",
-    endless=False,
-)
-LINGERS = Waiting(
-    "PodLingers",
-    "a pod of an earlier run has not ended, or may come to be: two might write to one checkpoint",
-    endless=False,
-)
 # Of a trial that cannot be written: nothing that would have to be.
 UNWRITABLE = Evidence(JobState.PRESENT, lingering=True)
 
@@ -168,7 +150,7 @@ def own_trials(views: Iterable[TrialView], study_uid: str) -> Iterator[TrialView
 def podless_at(family: Family, memory: Memory, study: Study) -> dict[str, float]:
     """When to read the Events of Jobs that have no pod yet: by the name of an open run's Job."""
     again_at = memory.events_read_at + PODLESS_AGAIN_S
-    with_pod = {_job_of(pod) for pod in (*family.pods, *family.departed.values())}
+    with_pod = {job_of(pod) for pod in (*family.pods, *family.departed.values())}
     podless = (
         trial
         for trial in study.unfinished_trials
@@ -184,7 +166,7 @@ def _asked_at(evidence: Evidence, said: Waiting | None) -> float | None:
     """When its Events are read; None if there is no need to."""
     if evidence.waiting is None and evidence.since is not None:
         return evidence.since + PODLESS_AFTER_S
-    if said and said is evidence.waiting and not said.endless:
+    if said and said == evidence.waiting and not said.endless:
         return said.seen_at + PODLESS_ANEW_S
     return None
 
@@ -200,11 +182,13 @@ def prune(family: Family, memory: Memory, study: Study) -> None:
     for known in (*by_job, memory.measured, memory.asked):
         for job in known.keys() - current:
             del known[job]
+    for name in memory.traced.keys() - family.trials.moving.keys():
+        del memory.traced[name]
     if memory.ttls:
         for job in memory.ttls.keys() - {job["metadata"]["name"] for job in family.all_jobs}:
             del memory.ttls[job]
     for pod_uid, pod in list(family.departed.items()):
-        if _job_of(pod) not in current:
+        if job_of(pod) not in current:
             del family.departed[pod_uid]
     _settle(family, current)
 
@@ -219,7 +203,7 @@ def _settle(family: Family, current: Collection[str]) -> None:
         if name not in current and _ended(job):
             family.ended_jobs[name] = family.objects[Kind.JOB].pop(uid)
     for uid, pod in list(family.objects[Kind.POD].items()):
-        of = _job_of(pod)
+        of = job_of(pod)
         done = of in family.ended_jobs or not family.gone.isdisjoint(_owners(pod))
         if done and of not in current and not lingers(pod):
             del family.objects[Kind.POD][uid]
@@ -234,14 +218,9 @@ def _owners(obj: Object) -> set[str]:
     return {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ()}
 
 
-def _job_of(pod: Object) -> str | None:
-    owners = pod["metadata"].get("ownerReferences") or ()
-    return next((owner["name"] for owner in owners if owner["kind"] == "Job"), None)
-
-
 def _made_by(pod: Object) -> str | None:
     """Also of a pod that was left behind when its Job was deleted, and goes on without an owner."""
-    return _job_of(pod) or (pod["metadata"].get("labels") or {}).get(names.JOB_LABEL)
+    return job_of(pod) or (pod["metadata"].get("labels") or {}).get(names.JOB_LABEL)
 
 
 # --- trials
@@ -266,8 +245,7 @@ def _trials(
         elif not memory.fits(view.name, view.version):
             moving.append(replace(view.record, evidence=UNWRITABLE))
         else:
-            evidence = _evidence(view.uid, view.record, jobs, pods, memory, spec)
-            moving.append(replace(view.record, evidence=evidence))
+            moving.append(_with_evidence(view, jobs, pods, memory, spec))
     moving.sort(key=attrgetter("number"))
     return tuple(block for block, _ in known if block.items), tuple(moving)
 
@@ -407,79 +385,43 @@ def _request(trial: Object, memory: Memory) -> Request:
 # --- evidence
 
 
-def _evidence(
+def _with_evidence(
+    view: TrialView, jobs: Mapping[str, Object], pods: Pods, memory: Memory, spec: StudySpec
+) -> TrialRecord:
+    """It is worked out anew only if what it is made of has changed: of most runs nothing has."""
+    assert view.record
+    traces = _traces(view.uid, view.record, jobs, pods, memory, spec)
+    before, found = memory.traced.get(view.name, (None, view.record))
+    if before != traces:
+        found = replace(view.record, evidence=evidence(traces))
+        memory.traced[view.name] = traces, found
+    return found
+
+
+def _traces(
     trial_uid: str,
     trial: TrialRecord,
     jobs: Mapping[str, Object],
     pods: Pods,
     memory: Memory,
     spec: StudySpec,
-) -> Evidence:
-    run = trial.run
-    job = jobs.get(run.job) if run.open else None
-    if job and trial_uid not in _owners(job):
-        job = None
-    earlier = {r.job for r in trial.runs} - ({run.job} if run.open else set())
-    lingering = _lingering(trial_uid, earlier, jobs, pods)
-    if not run.open:
-        return Evidence(lingering=lingering, waiting=LINGERS if lingering else None)
-    if run.reported:  # what its pod had to say has been written; it may be gone
-        measured = memory.measured.get(run.job, Measured())
-        return Evidence(waiting=_missing(measured), measured=measured)
-    state = JobState.PRESENT if job else memory.jobs.get(run.job, JobState.UNSEEN)
-    newest = max(
-        (pair for pair in pods.get(run.job, ()) if _job_of(pair[0])),  # anybody may wear a label
-        key=lambda pair: (pair[0]["metadata"]["creationTimestamp"], not pair[1]),
-        default=None,
+) -> Traces:
+    name = trial.run.job
+    job, refusal = jobs.get(name), memory.refusals.get(name)
+    earlier = {run.job for run in trial.runs} - ({name} if trial.run.open else set())
+    return Traces(
+        trial,
+        spec,
+        lingering=_lingering(trial_uid, earlier, jobs, pods),
+        job=job if job and trial_uid in _owners(job) else None,
+        pods=pods.get(name, ()),
+        state=memory.jobs.get(name, JobState.UNSEEN),
+        refused=refusal.waiting if refusal else None,
+        final=refusal.final if refusal else None,
+        podless=memory.podless.get(name),
+        searched=name in memory.searched,
+        measured=memory.measured.get(name) or Measured(),
     )
-    pod, gone = newest or (None, False)
-    suspended = bool(job and job["spec"].get("suspend"))
-    started_at, ended_at = times(pod) if pod else (None, None)
-    refusal = memory.refusals.get(run.job) if state is JobState.UNMADE else None
-    return Evidence(
-        job=state,
-        job_uid=job["metadata"]["uid"] if job else None,
-        running=pod is not None and not gone and not suspended and main_started(pod),
-        suspended=suspended,
-        waiting=(refusal.waiting if refusal else None)
-        or (LINGERS if lingering and state is JobState.UNMADE else None)
-        or _waiting(job, pod, gone, memory, run),
-        outcome=(refusal.final if refusal else None)
-        or outcome(pod, gone, job, state is JobState.GONE, run, spec),
-        since=epoch((pod or job)["metadata"]["creationTimestamp"]) if job else None,
-        lingering=lingering,
-        template=_template(job, state, spec),
-        gpus=(gpus(job["spec"]["template"]["spec"]) or None) if job else None,
-        started_at=started_at,
-        ended_at=ended_at,
-        pod=pod["metadata"]["name"] if pod else None,
-        unsearched=bool(job and not pod and final_verdict(job)) and run.job not in memory.searched,
-    )
-
-
-def _missing(measured: Measured) -> Waiting | None:
-    return Waiting(measured.gap, measured.message, endless=False) if measured.gap else None
-
-
-def _template(job: Object | None, state: JobState, spec: StudySpec) -> str | None:
-    """The Job says it; one that the API server refuses to make is of the template as it is now."""
-    if job:
-        return (job["metadata"].get("labels") or {}).get(names.TEMPLATE_LABEL)
-    return spec.template_hash if state is JobState.UNMADE else None
-
-
-def _waiting(
-    job: Object | None, pod: Object | None, gone: bool, memory: Memory, run: Run
-) -> Waiting | None:
-    if job is None:
-        return None
-    if job["spec"].get("suspend"):
-        return Waiting("Suspended", "the Job is suspended: it waits in a queue", endless=False)
-    if pod is None or gone:
-        return memory.podless.get(run.job)
-    if pod["metadata"].get("deletionTimestamp") and lingers(pod):
-        return TERMINATING
-    return waiting(pod)
 
 
 def _leftovers(family: Family, moving: Iterable[TrialRecord], uid: str) -> dict[str, str]:
@@ -539,5 +481,5 @@ def _ended(job: Object) -> bool:
 
 def _main_ended(family: Family, job: Object) -> bool:
     """Its pod has ended, and the Job is about to: we act on the message, before the Job does."""
-    mine = [pod for pod in family.pods if _job_of(pod) == job["metadata"]["name"]]
+    mine = [pod for pod in family.pods if job_of(pod) == job["metadata"]["name"]]
     return bool(mine) and not any(lingers(pod) for pod in mine)

@@ -16,7 +16,8 @@ MODULES = (
     "primo_study/phases", "primo_study/plan", "primo_study/queries", "primo_operator/sources",
     "primo_operator/runs", "primo_operator/worker_process", "primo_operator/asking",
     "primo_operator/failures",
-    "primo_operator/reconcile", "primo_operator/observe", "primo_operator/pods",
+    "primo_operator/reconcile", "primo_operator/observe", "primo_operator/evidence",
+    "primo_operator/pods",
     "primo_operator/writing",
 )  # fmt: skip
 NO_REASONS = {
