@@ -13,7 +13,7 @@ from itertools import chain
 
 from primo_operator import names
 from primo_operator.cluster import Listing, Object
-from primo_operator.views import Trials, TrialView, slim_job, slim_pod, trial_view
+from primo_operator.views import EndedJobs, Trials, TrialView, slim_job, slim_pod, trial_view
 
 
 class Kind(StrEnum):
@@ -48,7 +48,7 @@ class Family:
     Attributes:
         trials: whether or not they are its own.
         objects: Jobs and pods, by UID, as far as passes read them.
-        ended_jobs: those whose run was recorded, by name: a pass need not look at them.
+        ended_jobs: those whose run was recorded: a pass need not look at them.
         gone: UIDs of objects seen deleted: an older event must not bring them back.
         departed: pods that are gone, with their last state.
     """
@@ -58,7 +58,7 @@ class Family:
     objects: dict[Kind, dict[str, Object]] = field(
         default_factory=lambda: {Kind.JOB: {}, Kind.POD: {}}
     )
-    ended_jobs: dict[str, Object] = field(default_factory=dict)
+    ended_jobs: EndedJobs = field(default_factory=EndedJobs)
     gone: set[str] = field(default_factory=set)
     departed: dict[str, Object] = field(default_factory=dict)
 
@@ -69,7 +69,7 @@ class Family:
 
     @property
     def all_jobs(self) -> Iterable[Object]:
-        return chain(self.jobs, self.ended_jobs.values())
+        return chain(self.jobs, self.ended_jobs.by_name.values())
 
     @property
     def pods(self) -> Iterable[Object]:
@@ -227,7 +227,7 @@ def _absorb_child(family: Family, kind: Kind, obj: Object, deleted: bool) -> Non
     uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
     if uid in family.gone:
         return
-    aside = family.ended_jobs.get(name) if kind is Kind.JOB else None
+    aside = family.ended_jobs.by_name.get(name) if kind is Kind.JOB else None
     if aside and aside["metadata"]["uid"] != uid:
         aside = None
     known = family.objects[kind].get(uid) or aside
@@ -240,7 +240,7 @@ def _absorb_child(family: Family, kind: Kind, obj: Object, deleted: bool) -> Non
         newest = _as_first_deleted(newest, known)
     family.objects[kind].pop(uid, None)
     if aside:
-        del family.ended_jobs[name]
+        family.ended_jobs.drop(name)
     if not deleted:
         family.objects[kind][uid] = newest
         return
@@ -252,7 +252,9 @@ def _absorb_child(family: Family, kind: Kind, obj: Object, deleted: bool) -> Non
 def _is_over(family: Family, pod: Object) -> bool:
     """It has ended, and so has its Job, whose run was recorded."""
     owners = pod["metadata"].get("ownerReferences") or ()
-    aside = any(owner["name"] in family.ended_jobs for owner in owners if owner["kind"] == "Job")
+    aside = any(
+        owner["name"] in family.ended_jobs.by_name for owner in owners if owner["kind"] == "Job"
+    )
     return aside and (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 

@@ -13,12 +13,12 @@ from primo_operator.evidence import Traces, evidence, job_of
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Family, Kind
 from primo_operator.pods import VERDICTS, final_verdict, lingers
-from primo_operator.views import TrialView
+from primo_operator.views import TrialView, ttl_s
 from primo_optimizer import SearchSpace
 from primo_study.blocks import Block
 from primo_study.phases import Obstacle, Reason, StudyPhase
 from primo_study.queries import Access, Measured
-from primo_study.spec import StudySpec
+from primo_study.spec import Retention, StudySpec
 from primo_study.study import (
     EndedJob,
     Evidence,
@@ -92,7 +92,7 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         leftovers=_leftovers(family, moving, uid),
         requests=_requests(family, memory, uid, copies),
         # Without `retention` nobody asks for them.
-        ended_jobs=_ended_jobs(family, uid) if spec and spec.retention else (),
+        ended_jobs=_ended_jobs(family, uid, spec.retention) if spec and spec.retention else (),
         degraded=_trouble(memory, template, held),
         asked=memory.suggested,
         sources=memory.sources if spec and spec.warm_start else (),
@@ -185,7 +185,8 @@ def prune(family: Family, memory: Memory, study: Study) -> None:
     for name in memory.traced.keys() - family.trials.moving.keys():
         del memory.traced[name]
     if memory.ttls:
-        for job in memory.ttls.keys() - {job["metadata"]["name"] for job in family.all_jobs}:
+        current_jobs = {job["metadata"]["name"] for job in family.jobs}
+        for job in memory.ttls.keys() - family.ended_jobs.by_name.keys() - current_jobs:
             del memory.ttls[job]
     for pod_uid, pod in list(family.departed.items()):
         if job_of(pod) not in current:
@@ -201,10 +202,10 @@ def _settle(family: Family, current: Collection[str]) -> None:
     for uid, job in list(family.objects[Kind.JOB].items()):
         name = job["metadata"]["name"]
         if name not in current and _ended(job):
-            family.ended_jobs[name] = family.objects[Kind.JOB].pop(uid)
+            family.ended_jobs.put(family.objects[Kind.JOB].pop(uid))
     for uid, pod in list(family.objects[Kind.POD].items()):
         of = job_of(pod)
-        done = of in family.ended_jobs or not family.gone.isdisjoint(_owners(pod))
+        done = of in family.ended_jobs.by_name or not family.gone.isdisjoint(_owners(pod))
         if done and of not in current and not lingers(pod):
             del family.objects[Kind.POD][uid]
 
@@ -290,7 +291,9 @@ def lingering(family: Family, view: TrialView) -> bool:
 
 
 def _jobs_by_name(family: Family) -> Mapping[str, Object]:
-    return ChainMap({job["metadata"]["name"]: job for job in family.jobs}, family.ended_jobs)
+    return ChainMap(
+        {job["metadata"]["name"]: job for job in family.jobs}, family.ended_jobs.by_name
+    )
 
 
 def _pods_by_job(family: Family) -> Pods:
@@ -445,14 +448,17 @@ def _leftovers(family: Family, moving: Iterable[TrialRecord], uid: str) -> dict[
     }
 
 
-def _ended_jobs(family: Family, uid: str) -> tuple[EndedJob, ...]:
+def _ended_jobs(family: Family, uid: str, retention: Retention) -> tuple[EndedJob, ...]:
+    # One whose ttl is as it should be, whatever became of its run, needs no closer look.
+    wanted = {retention.ttl_s(completed=completed) for completed in (True, False)}
+    right = wanted if len(wanted) == 1 else ()
     return tuple(
         EndedJob(
             run.job,
             completed=run.reason == Reason.COMPLETED,
-            ttl_s=job["spec"].get("ttlSecondsAfterFinished"),
+            ttl_s=ttl_s(job),
         )
-        for job in family.all_jobs
+        for job in (*family.jobs, *family.ended_jobs.but(right))
         if not job["metadata"].get("deletionTimestamp")
         and (run := _ended_run(family, uid, job)) is not None
     )

@@ -4,8 +4,9 @@ As the API server sends it an ended trial takes 20 KB of memory, and its Job and
 """
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from primo_operator import names
@@ -156,6 +157,42 @@ def slim_job(obj: Object) -> Object:
         "spec": {**kept, "template": {"spec": _limits(template) if gpus(template) else {}}},
         "status": {"conditions": conditions},
     }
+
+
+@dataclass(slots=True)
+class EndedJobs:
+    """Jobs that are put aside; there may be as many as trials.
+
+    Attributes:
+        by_name: to be read.
+    """
+
+    by_name: dict[str, Object] = field(default_factory=dict)
+    _by_ttl: dict[int | None, dict[str, Object]] = field(default_factory=dict)
+
+    def put(self, job: Object) -> None:
+        """In the place of what has its name."""
+        name = job["metadata"]["name"]
+        self.drop(name)
+        self.by_name[name] = self._by_ttl.setdefault(ttl_s(job), {})[name] = job
+
+    def drop(self, name: str) -> None:
+        if job := self.by_name.pop(name, None):
+            alike = self._by_ttl[ttl_s(job)]
+            del alike[name]
+            if not alike:
+                del self._by_ttl[ttl_s(job)]
+
+    def but(self, ttls: Collection[int | None]) -> Iterator[Object]:
+        """Those that are deleted at another time than so many seconds after their end."""
+        others = (jobs.values() for ttl, jobs in self._by_ttl.items() if ttl not in ttls)
+        return chain.from_iterable(others)
+
+
+def ttl_s(job: Object) -> int | None:
+    """After so many seconds an ended Job is deleted; None: it stays."""
+    ttl: int | None = job["spec"].get("ttlSecondsAfterFinished")
+    return ttl
 
 
 def slim_pod(obj: Object) -> Object:

@@ -351,7 +351,8 @@ class Study:
         status: as last written; what it holds may be older than the trials.
         leftovers: Jobs of this study that are no open run of a trial: name -> UID.
         requests: trials of the user's own that have no number yet, the oldest first.
-        ended_jobs: Jobs of recorded runs that still exist.
+        ended_jobs: Jobs of recorded runs that still exist, without those that are certainly kept
+            for as long as they should be.
         asked_in_vain: the optimizer has nothing to start for exactly this spec and these trials.
         degraded: what keeps the operator from its work, or why the latest suggestions are not the
             algorithm's own; None if all is well.

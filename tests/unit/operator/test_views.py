@@ -15,7 +15,7 @@ from primo_operator import names
 from primo_operator.memory import Memory
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.observe import observe, prune
-from primo_operator.views import Trials, TrialView, slim_job, slim_pod, trial_view
+from primo_operator.views import EndedJobs, Trials, TrialView, slim_job, slim_pod, trial_view
 from primo_study import record
 from primo_study.phases import TrialPhase
 from primo_study.plan import decide
@@ -29,10 +29,10 @@ UID = "00000001-0000"
 STAMP = "2027-01-15T08:00:00Z"
 
 
-def study_object() -> dict[str, Any]:
+def study_object(**fields: Any) -> dict[str, Any]:
     given = {"name": "digits", "namespace": "team", "uid": UID, "creationTimestamp": STAMP}
     metadata = {**given, "resourceVersion": "1", "generation": 1}
-    return {"metadata": metadata, "spec": spec_dict(), "status": {}}
+    return {"metadata": metadata, "spec": spec_dict(**fields), "status": {}}
 
 
 def trial_object(found: TrialRecord, version: int = 2) -> dict[str, Any]:
@@ -196,15 +196,16 @@ def test_the_pod_of_a_recorded_run_is_let_go_once_its_job_has_ended() -> None:
     assert [p["metadata"]["name"] for p in family.pods] == ["p1"]
 
 
-def test_a_pass_looks_at_what_has_changed() -> None:
-    """A trial has ended since the last one, among ten times as many."""
-    few, many = map(_steps, (500, 5_000))
+@pytest.mark.parametrize("retention", [None, {"jobs": "All"}])
+def test_a_pass_looks_at_what_has_changed(retention: dict[str, str] | None) -> None:
+    """A trial has ended since the last one, among ten times as many, whose Jobs are kept."""
+    few, many = (_steps(trials, retention) for trials in (500, 5_000))
     assert many < 2 * few
 
 
-def _steps(trials: int) -> int:
+def _steps(trials: int, retention: dict[str, str] | None) -> int:
     mirror = mirror_of(trials)
-    counted = {**study_object(), "status": {"nextTrial": trials}}
+    counted = {**study_object(retention=retention), "status": {"nextTrial": trials}}
     counted["metadata"] = {**counted["metadata"], "resourceVersion": "9"}
     mirror.absorb(Kind.STUDY, counted)
     memory = Memory(uid=UID, template=Template(checked=True), template_generation=1)
@@ -218,6 +219,20 @@ def _steps(trials: int) -> int:
     see()
     mirror.absorb(Kind.TRIAL, trial_object(done(3), version=9))
     return calls(see)
+
+
+def test_jobs_put_aside_are_found_by_name_and_by_how_long_they_are_kept() -> None:
+    jobs, given = EndedJobs(), [(0, None), (1, 0), (2, 60), (1, 60), (3, 60), (2, None)]
+    for number, ttl in given:  # some again, changed
+        job = job_object(done(number))
+        job["spec"]["ttlSecondsAfterFinished"] = ttl
+        jobs.put(job)
+    jobs.drop(job_name(3))
+    jobs.drop("none")
+    assert {job["spec"]["ttlSecondsAfterFinished"] for job in jobs.by_name.values()} == {60, None}
+    assert list(jobs.by_name) == [job_name(number) for number in (0, 1, 2)]
+    assert [job["metadata"]["name"] for job in jobs.but([60])] == [job_name(0), job_name(2)]
+    assert len(list(jobs.but([0]))) == 3
 
 
 @settings(max_examples=100, deadline=None)
