@@ -4,14 +4,16 @@ Such a trial has a study and parameters, and no number yet. The operator gives i
 it may run; from then on it is a trial like any other.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from primo_optimizer import InvalidSpecError
+from primo_optimizer import InvalidSpecError, SearchSpace
 from primo_study.ending import Ending
 from primo_study.phases import Obstacle, TrialPhase
 from primo_study.spec import harmless
-from primo_study.study import Request, Study, Waiting
+from primo_study.study import Request, Study, TrialRecord, Waiting
 
 INVALID = "InvalidTrial"
 
@@ -69,13 +71,21 @@ def mistakes(study: Study, request: Request) -> list[str]:
     except InvalidSpecError as error:
         return [harmless(f"spec.{line}") for line in error.problems]
     found = [line] if (line := _bad_fidelity(study, request.fidelity)) else []
+    alike = _alike(study, space, configuration)
+    return found + [f"spec.parameters: trial {number} has the same" for number in alike]
+
+
+def _alike(study: Study, space: SearchSpace, configuration: Mapping[str, Any]) -> list[int]:
+    """The numbers of trials that have this configuration."""
     key = space.key(configuration)
-    found += [
-        f"spec.parameters: trial {trial.number} has the same"
-        for trial in study.trials
-        if space.key(trial.configuration) == key
-    ]
-    return found
+    near = [block.items for block in study.rest if hash(key) in block.made(_hashes, space)]
+    trials = chain(*near, study.moving)
+    return sorted(trial.number for trial in trials if space.key(trial.configuration) == key)
+
+
+def _hashes(trials: Sequence[TrialRecord], space: SearchSpace) -> frozenset[int]:
+    """Of their configurations: those take more memory."""
+    return frozenset(hash(space.key(trial.configuration)) for trial in trials)
 
 
 def _bad_fidelity(study: Study, fidelity: Any) -> str | None:

@@ -1,12 +1,13 @@
 """Trials of the user's own: which become trials, and what is said of the others."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from primo_study.phases import TrialPhase
 from primo_study.plan import Adopt, Ask, NoteRequest, RetryAsked, decide
-from primo_study.requests import judge
+from primo_study.requests import judge, mistakes
 from primo_study.study import Request, Template, Waiting
 from support.builders import CREATED, ended, seen, spec, study, trial
 from support.hostile import nested
@@ -51,6 +52,17 @@ def test_a_mistake_is_named_and_harms_nobody(given: Request, words: str) -> None
     assert words in note.waiting.message
     told = request_said(given, note)
     assert [type(a) for a in decide(study(DONE, requests=(told,)), NOW).actions] == [Ask]
+
+
+@pytest.mark.parametrize(
+    ("lr", "numbers"), [(0.013, [3, 9]), (0.017, [7]), (0.016, [])], ids=["rest", "runs", "none"]
+)
+def test_all_trials_with_the_same_values_are_named(lr: float, numbers: list[int]) -> None:
+    others = [replace(DONE, number=n, configuration={"lr": (10 + n) / 1000}) for n in range(6)]
+    twin = replace(DONE, number=9, configuration={"lr": 0.013})
+    found = study(*others, trial(7, PHASE.RUNNING), twin)
+    said = [f"spec.parameters: trial {number} has the same" for number in numbers]
+    assert mistakes(found, request(lr=lr)) == said
 
 
 def request_said(given: Request, note: NoteRequest) -> Request:
