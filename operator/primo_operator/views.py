@@ -4,7 +4,7 @@ As the API server sends it an ended trial takes 20 KB of memory, and its Job and
 """
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -106,6 +106,9 @@ class Trials(Mapping[str, TrialView]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def values(self) -> ValuesView[TrialView]:
+        return self._views.values()  # a Mapping's own looks each up
+
     @property
     def blocks(self) -> list[Block[TrialView]]:
         """In the order of their numbers; within one they are in any."""
@@ -114,13 +117,13 @@ class Trials(Mapping[str, TrialView]):
     def put(self, view: TrialView) -> None:
         """In the place of what has its name."""
         self.drop(view.name)
-        self._views[view.name] = view
         if view.at_rest:
             place = self._place(view)
             block = self._blocks.get(place, Block())
             self._blocks[place] = Block((*block.items, view))
         else:
             self.moving[view.name] = view
+        self._views[view.name] = view
 
     def drop(self, name: str) -> None:
         view = self._views.pop(name, None)
