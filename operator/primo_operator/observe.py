@@ -291,9 +291,8 @@ def lingering(family: Family, view: TrialView) -> bool:
 
 
 def _jobs_by_name(family: Family) -> Mapping[str, Object]:
-    return ChainMap(
-        {job["metadata"]["name"]: job for job in family.jobs}, family.ended_jobs.by_name
-    )
+    current = {job["metadata"]["name"]: job for job in family.jobs}
+    return ChainMap(current, family.ended_jobs.by_name)
 
 
 def _pods_by_job(family: Family) -> Pods:
@@ -453,11 +452,7 @@ def _ended_jobs(family: Family, uid: str, retention: Retention) -> tuple[EndedJo
     wanted = {retention.ttl_s(completed=completed) for completed in (True, False)}
     right = wanted if len(wanted) == 1 else ()
     return tuple(
-        EndedJob(
-            run.job,
-            completed=run.reason == Reason.COMPLETED,
-            ttl_s=ttl_s(job),
-        )
+        EndedJob(run.job, completed=run.reason == Reason.COMPLETED, ttl_s=ttl_s(job))
         for job in (*family.jobs, *family.ended_jobs.but(right))
         if not job["metadata"].get("deletionTimestamp")
         and (run := _ended_run(family, uid, job)) is not None

@@ -139,7 +139,7 @@ class Reconciler:
             moved |= await self._apply_or_say(key, study, plan.actions)
             early_s = await self._writer.study(key)
         else:  # no call was made, and so nothing can have changed since
-            early_s = await self._writer.study(key, seen)
+            early_s = await self._writer.study(key, study)
         if moved:
             return 0.0
         if early_s is None and ending(study, self.clock.now()) and not study.unfinished:

@@ -16,12 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primo_optimizer import Problem
-from primo_optimizer.pareto import (
-    REFERENCE_ROWS,
-    hypervolume,
-    non_dominated,
-    reference_point,
-)
+from primo_optimizer.pareto import REFERENCE_ROWS, hypervolume, non_dominated, reference_point
 from primo_study.ending import Ending, ending
 from primo_study.objects import (
     BestEntry,
@@ -255,10 +250,9 @@ def _results(study: Study) -> dict[str, Any]:
         ]
     )
     reference = reference_point(_losses(first[:REFERENCE_ROWS], problem), given)
-    # Whom a trial of its own part dominates, all of them do.
-    front = _front(
-        sorted(chain.from_iterable(part.front for part in parts), key=_observed), problem
-    )
+    # Off the front of its part is off the front of all.
+    candidates = sorted(chain.from_iterable(part.front for part in parts), key=_observed)
+    front = _front(candidates, problem)
     # The exact volume of a large front in many dimensions takes minutes: then 50 stand for it.
     measured = front if len(problem.objectives) <= MAX_EXACT else _spread(front, problem)
     volume = _volume(_losses(measured, problem), reference)
