@@ -67,7 +67,7 @@ def trial_view(obj: Object) -> TrialView:
         version=metadata.get("resourceVersion") or "",
         owners=owners,
         studies=owners if studies == owners else studies,
-        created=metadata.get("creationTimestamp") or "",
+        created=sys.intern(metadata.get("creationTimestamp") or ""),
         deleting=bool(metadata.get("deletionTimestamp")),
         at_rest=bool(found and found.at_rest),
         record=found,
