@@ -85,6 +85,8 @@ ASK_AGAIN_MAX_S = 60.0
 ASK_RETRY_S = 10.0
 FAILED_ASKS = 5
 NOTED_FOR_S = 60.0
+# Of studies that are gone the last ones are remembered.
+MAX_GONE = 10_000
 # What the API server says (400) where a webhook has not promised to be without side effects.
 NO_DRY_RUN = "does not support dry run"
 
@@ -101,6 +103,7 @@ class Reconciler:
     mirror: Mirror
     together: Together = at_once
     memories: dict[Key, Memory] = field(default_factory=dict)
+    _gone: dict[Key, None] = field(default_factory=dict)
     _writer: Writer = field(init=False)
     _runs: Runs = field(init=False)
 
@@ -168,6 +171,9 @@ class Reconciler:
     def forget(self, key: Key) -> None:
         """The study is gone; its children follow by their owner references."""
         self.memories.pop(key, None)
+        self._gone[key] = None
+        if len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
         self.mirror.forget(key)
 
     def answered(self, key: Key, job: str, readings: Mapping[str, Reading]) -> None:
@@ -195,7 +201,8 @@ class Reconciler:
 
         Watches may lose events. As a rule everything of all studies is listed in good time.
         """
-        memory = self.memories.setdefault(key, Memory())
+        # Where a study went, a watch that is late may still tell of it.
+        memory = self.memories.setdefault(key, Memory(doubted=key in self._gone))
         now = self.clock.monotonic()
         if not memory.doubted and now < self._listed_at(key) + self.settings.resync_s:
             return

@@ -1,6 +1,7 @@
 """What is promised of one fault, with nothing else in its way."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -422,6 +423,19 @@ def test_a_trials_name_that_is_taken_costs_its_number_and_holds_up_nothing(of: s
     assert theirs["spec"].get("number") == (0 if of == STUDY else None)
     numbers = [trial["spec"]["number"] for trial in world.api.objects[Kind.TRIAL].values()]
     assert sorted(numbers) == ([1, 3] if of == STUDY else [0, 1, 3])
+
+
+def test_a_watch_that_tells_late_of_a_deleted_study_starts_nothing() -> None:
+    world = World(replace(BASE, lists=True))
+    made = deepcopy(world.api.objects[Kind.STUDY][STUDY])
+    world.advance(20.0)
+    world.user.delete_study()
+    world.advance(20.0)
+    assert not world.api.objects[Kind.TRIAL]
+    world.operator._deliver(Kind.STUDY, made, "ADDED")
+    created = world.api.version
+    world.advance(20.0)
+    assert world.api.version == created
 
 
 @pytest.mark.parametrize("versions", [3, 12, 30])
