@@ -48,16 +48,12 @@ class Runs:
         writer, memory = self.writer, self.writer.memories[key]
         manifest = manifests.trial_object(study, suggestion)
         try:
-            made = await writer.cluster.create_trial(manifest)
+            with writer.answered(key):
+                made = await writer.cluster.create_trial(manifest)
         except AlreadyExistsError:
             memory.doubted = True
             await self._pass_over(key, study, suggestion.trial, manifest["metadata"]["name"])
             return False
-        except RefusedError:
-            raise
-        except ClusterError:
-            memory.doubted = True  # it may be there
-            raise
         log.info("trial created", extra={"study": study.name, "trial": suggestion.trial})
         if trial := self._announced(key, study, made):
             await self.launch(key, study, trial)
@@ -97,9 +93,10 @@ class Runs:
             return True
         patch = manifests.adoption(study, view.obj, number, fidelity)
         try:
-            made = await writer.cluster.patch_trial(
-                study.namespace, request.name, patch, view.version
-            )
+            with writer.answered(key):
+                made = await writer.cluster.patch_trial(
+                    study.namespace, request.name, patch, view.version
+                )
         except NotFoundError:
             writer.mirror.deleted(key, view)
             return True

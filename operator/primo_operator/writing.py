@@ -3,18 +3,22 @@
 `Writer` also holds what all parts of a pass share: the cluster, our view of it, and the memories.
 """
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from primo_operator import names
 from primo_operator.cluster import (
     Cluster,
+    ClusterError,
     ConflictError,
     NotFoundError,
     Notice,
     Object,
     OutdatedError,
+    RefusedError,
     TooLargeError,
     merge_patch,
     pruned,
@@ -75,6 +79,17 @@ class Writer:
         memory.looked_up_to = upto
         return lacks
 
+    @contextlib.contextmanager
+    def answered(self, key: Key) -> Iterator[None]:
+        """Around a call about a trial that may take a slot: it may have, though no answer came."""
+        try:
+            yield
+        except RefusedError:
+            raise
+        except ClusterError:
+            self.memories[key].doubted = True
+            raise
+
     def stamp(self) -> str:
         """The time now, as objects hold it."""
         return datetime.fromtimestamp(int(self.clock.now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -114,9 +129,10 @@ class Writer:
         if not memory.fits(view.name, view.version):
             raise TooLargeError(413, memory.too_large[view.name].message)
         try:
-            written = await self.cluster.patch_trial_status(
-                key.namespace, view.name, patch, view.version
-            )
+            with self.answered(key):
+                written = await self.cluster.patch_trial_status(
+                    key.namespace, view.name, patch, view.version
+                )
         except NotFoundError:  # deleted by hand: its Jobs follow it
             self.mirror.deleted(key, view)
             return True

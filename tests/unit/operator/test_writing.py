@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from primo_operator.cluster import ConflictError, Object
+from primo_operator.cluster import ClusterError, ConflictError, Object, RefusedError
 from primo_operator.memory import Memory
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.settings import Settings
@@ -72,6 +72,25 @@ def test_one_on_an_older_record_is_not_written_with_the_newer_version(writer: Wr
     with pytest.raises(ConflictError, match="has changed"):
         asyncio.run(writer.trial(KEY, old, new))
     assert writer.cluster.versions == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("error", "doubted"),
+    [
+        pytest.param(ClusterError("no answer"), True, id="it may have been written"),
+        pytest.param(RefusedError(429, "busy"), False, id="it has not been"),
+    ],
+)
+def test_a_write_without_an_answer_may_have_been_made(
+    writer: Writer, error: ClusterError, doubted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def patch_trial_status(*_: Any) -> Object:
+        raise error
+
+    monkeypatch.setattr(writer.cluster, "patch_trial_status", patch_trial_status)
+    with pytest.raises(type(error)):
+        asyncio.run(writer.trial(KEY, *decided_on(writer)))
+    assert writer.memories[KEY].doubted is doubted
 
 
 @pytest.mark.parametrize(
