@@ -48,7 +48,7 @@ class Runs:
         writer, memory = self.writer, self.writer.memories[key]
         manifest = manifests.trial_object(study, suggestion)
         try:
-            with writer.answered(key):
+            with writer.in_doubt(key):
                 made = await writer.cluster.create_trial(manifest)
         except AlreadyExistsError:
             memory.doubted = True
@@ -93,7 +93,7 @@ class Runs:
             return True
         patch = manifests.adoption(study, view.obj, number, fidelity)
         try:
-            with writer.answered(key):
+            with writer.in_doubt(key):
                 made = await writer.cluster.patch_trial(
                     study.namespace, request.name, patch, view.version
                 )

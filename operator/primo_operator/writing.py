@@ -80,7 +80,7 @@ class Writer:
         return lacks
 
     @contextlib.contextmanager
-    def answered(self, key: Key) -> Iterator[None]:
+    def in_doubt(self, key: Key) -> Iterator[None]:
         """Around a call about a trial that may take a slot: it may have, though no answer came."""
         try:
             yield
@@ -129,7 +129,7 @@ class Writer:
         if not memory.fits(view.name, view.version):
             raise TooLargeError(413, memory.too_large[view.name].message)
         try:
-            with self.answered(key):
+            with self.in_doubt(key):
                 written = await self.cluster.patch_trial_status(
                     key.namespace, view.name, patch, view.version
                 )
