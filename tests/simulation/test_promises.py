@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from primo_operator import names
-from primo_operator.cluster import ClusterError, RefusedError
+from primo_operator.cluster import ClusterError, ConflictError, RefusedError
 from primo_operator.memory import Memory, Refusal
-from primo_operator.mirror import Kind
+from primo_operator.mirror import Key, Kind
 from primo_operator.observe import PODLESS_AFTER_S, PODLESS_AGAIN_S
+from primo_operator.reconcile import Reconciler
 from primo_operator.sources import read_sources
 from primo_study.study import Study, Waiting
 from support.simulation.cluster import SimulatedCluster
@@ -174,6 +175,41 @@ def test_a_slot_is_filled_though_with_each_record_another_run_ends(
     while len(world.api.objects[Kind.JOB]) == made:
         world.advance(0.02)
     assert len(recorded) < slots / 2
+
+
+def test_nothing_is_asked_for_on_a_view_that_this_pass_has_found_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(replace(BASE, parallelism=1, rungs=1))
+    pods, made = world.api.objects[Kind.POD], world.api.objects[Kind.TRIAL]
+    while not any(pod["status"]["phase"] == "Running" for pod in pods.values()):
+        world.advance(0.1)
+    asks: list[tuple[int, bool]] = []  # trials made, and whether the view was doubted
+    conflicts: list[int] = []
+    patch_trial_status, usual = SimulatedCluster.patch_trial_status, Reconciler._ask
+
+    async def conflict(cluster: SimulatedCluster, *given: Any) -> Any:
+        if not conflicts:
+            conflicts.append(len(made))
+            raise ConflictError(409, "has changed")
+        return await patch_trial_status(cluster, *given)
+
+    async def ask(reconciler: Reconciler, key: Key, study: Study) -> bool:
+        before, moved = len(made), await usual(reconciler, key, study)
+        asks.append((len(made) - before, reconciler.memories[key].doubted))
+        return moved
+
+    monkeypatch.setattr(SimulatedCluster, "patch_trial_status", conflict)
+    monkeypatch.setattr(Reconciler, "_ask", ask)
+    ((name, pod),) = pods.items()
+    world.user.edit_study({"parallelism": 2})
+    world.kubelet._finish(name, pod["metadata"]["uid"])
+    world.operator.mirror.absorb(Kind.STUDY, world.api.objects[Kind.STUDY][STUDY])
+    world.operator.mirror.absorb(Kind.POD, pods[name])
+    world.advance(10.0)
+    assert conflicts == [1]
+    assert asks[0] == (0, True)
+    assert len(made) > 1
 
 
 def test_while_the_api_server_is_away_jobs_run_on_and_then_all_is_recorded(smooth: World) -> None:
