@@ -25,7 +25,8 @@ from primo_optimizer.trial import Suggestion, Trial
 # Observations below which a model says nothing.
 MIN_OBSERVATIONS = 3
 # In full evaluations. Fewer see too little of the space, more are late with full evaluations.
-INITIAL_DESIGN = 3.0
+# Priors say where to look first.
+INITIAL_DESIGN, WITH_PRIORS = 3.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Settings:
 
     @classmethod
     def of(cls, problem: Problem) -> "Settings":
-        default = min(INITIAL_DESIGN, max(2.0, len(problem.space.parameters)))
+        usual = WITH_PRIORS if problem.priors else INITIAL_DESIGN
+        default = min(usual, max(2.0, len(problem.space.parameters)))
         given = {k: v for k, v in problem.settings.items() if v is not None}
         return cls(
             epsilon=float(given.get("epsilon", 0.25)),

@@ -1,6 +1,6 @@
 """Gaussian processes over configuration and fidelity, one for each output, by maximum a posteriori.
 
-Kernel: v · Matérn-5/2(x, ARD) · Matérn-5/2(s) + 4·s·s', where s runs from 0 at the lowest rung to
+Kernel: v · Matérn-5/2(x, ARD) · Matérn-5/2(s) + s·s', where s runs from 0 at the lowest rung to
 1 at full fidelity: what is learnt cheaply carries over, and a trend common to all configurations
 is linear in s. Lengthscales have the dimension-scaled log-normal kernel priors of Hvarfner et al.
 (2024), as in BoTorch. Written in plain torch, with the gradient by hand, and not as a BoTorch
@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 JITTER = 1e-6
-TREND_VARIANCE = 4.0
+TREND_VARIANCE = 1.0
 SQRT5 = math.sqrt(5.0)
 
 # Kernel priors: normal on the logarithm, (mean, std); and the range that the fit may use.

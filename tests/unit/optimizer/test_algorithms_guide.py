@@ -23,6 +23,8 @@ SPEC: dict[str, Any] = {
     "parameters": [{"name": f"x{i}", "float": {"min": 0, "max": 1}} for i in range(5)],
 }
 
+PRIOR = {"objective": "error", "parameters": [{"name": "x0", "center": 0.5}]}
+
 
 def code(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
@@ -62,6 +64,9 @@ def test_the_defaults_are_those_that_are_taken() -> None:
         "device": ours.device,
         "paper": str(ours.paper).lower(),
     }
+    with_priors = Problem.from_spec({**SPEC, "priors": [PRIOR]})
+    shorter = primo.Settings.of(with_priors).initial_design
+    assert f"`{written('primo')['initialDesign']}`, or {shorter:g} with priors" in PAGE
     theirs = bayesian.Settings.of(problem)
     defaults = {"initialDesign": str(theirs.initial_design), "samples": str(theirs.samples)}
     assert written("parego") == written("qlognehvi") == defaults
