@@ -151,15 +151,14 @@ def _ended(pod: Object, run: Run, spec: StudySpec) -> Outcome:
     if own := OF_THE_POD.get(status.get("reason")):
         return Outcome(own, _text(status.get("message")))
     ends = [s["terminated"] for s in _states(pod, "containerStatuses") if "terminated" in s]
-    if not ends and (failed := _failed_before(pod)):
-        return Outcome(Reason.FAILED, failed)
+    if not ends and (before := _ended_before(pod)):
+        return before
     if not ends or any(end.get("reason") == "ContainerStatusUnknown" for end in ends):
         why = _text(status.get("message")) or status.get("reason")
         return Outcome(Reason.LOST, why or "how its containers ended is unknown")
     for end in ends:
-        words = _text(end.get("message"))
-        if end.get("reason") == "StartError" and any(text in words for text in INTERRUPTED):
-            return Outcome(Reason.LOST, f"a container could not be started: {words}")
+        if why := _broken_off(end):
+            return Outcome(Reason.LOST, why)
     for end in ends:
         if end.get("reason") == "OOMKilled":
             return Outcome(Reason.OUT_OF_MEMORY, "a container exceeded its memory limit")
@@ -169,14 +168,29 @@ def _ended(pod: Object, run: Run, spec: StudySpec) -> Outcome:
     return _measured(newest(_messages(pod)), run, spec)
 
 
-def _failed_before(pod: Object) -> str | None:
-    """Of the init container that failed, so that no container of the run has started."""
+def _broken_off(end: State) -> str | None:
+    """Why a container was not started, where that is not its own doing."""
+    words, reason = _text(end.get("message")), end.get("reason")
+    if reason == "StartError" and any(text in words for text in INTERRUPTED):
+        return f"a container could not be started: {words}"
+    if reason == "Error" and end.get("startedAt") == NEVER:  # with what starts it killed
+        return "a container ended before it was started"
+    return None
+
+
+def _ended_before(pod: Object) -> Outcome | None:
+    """By an init container that did not end well, so that no container of the run has started."""
     for container in reversed(_status(pod).get("initContainerStatuses") or ()):
         # They run one after the other: after the latest that has ended none has begun.
         end = (container.get("state") or {}).get("terminated")
-        if end and container.get("name") != names.SIDECAR:
-            failed = end.get("exitCode") != 0
-            return f"init container {container.get('name')}: {_failure(end)}" if failed else None
+        if not end or container.get("name") == names.SIDECAR:
+            continue
+        if why := _broken_off(end):
+            return Outcome(Reason.LOST, why)
+        if end.get("exitCode") == 0:
+            return None
+        message = f"init container {container.get('name')}: {_failure(end)}"
+        return Outcome(Reason.FAILED, message)
     return None
 
 

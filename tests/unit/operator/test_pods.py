@@ -44,9 +44,9 @@ def deleted(found: dict[str, Any], at: str = "2027-01-15T08:00:30Z") -> dict[str
     return found
 
 
-def not_started(words: str) -> dict[str, Any]:
+def not_started(words: str = "", code: int = 128, reason: str = "StartError") -> dict[str, Any]:
     """As a real kubelet tells of it."""
-    found = pod(128, reason="StartError", startedAt="1970-01-01T00:00:00Z")
+    found = pod(code, reason=reason, startedAt="1970-01-01T00:00:00Z")
     (status,) = found["status"]["containerStatuses"]
     status["state"]["terminated"]["message"] = words
     return found
@@ -92,6 +92,11 @@ def not_started(words: str) -> dict[str, Any]:
             not_started("failed to create shim task: context canceled: unknown"),
             Reason.LOST,
             id="the kubelet ended while its container started",
+        ),
+        pytest.param(
+            not_started(code=1, reason="Error"),
+            Reason.LOST,
+            id="the container runtime ended while its container started",
         ),
         pytest.param(
             not_started('exec: "trian": executable file not found in $PATH: unknown'),
@@ -288,6 +293,13 @@ def initialised(*codes: int | None) -> dict[str, Any]:
     return found
 
 
+def initialised_but_not_started() -> dict[str, Any]:
+    found = initialised(1)
+    end = found["status"]["initContainerStatuses"][-1]["state"]["terminated"]
+    end["startedAt"] = "1970-01-01T00:00:00Z"
+    return found
+
+
 @pytest.mark.parametrize(
     ("found", "reason", "words"),
     [
@@ -296,6 +308,12 @@ def initialised(*codes: int | None) -> dict[str, Any]:
             Reason.FAILED,
             "init container init-1: exit code 1 (Error): no bucket",
             id="it failed, and those after it have not begun",
+        ),
+        pytest.param(
+            initialised_but_not_started(),
+            Reason.LOST,
+            "a container ended before it was started",
+            id="the container runtime ended while it started",
         ),
         pytest.param(
             initialised(0, 0), Reason.LOST, "how its containers ended is unknown", id="none failed"
