@@ -173,8 +173,9 @@ def _broken_off(end: State) -> str | None:
     words, reason = _text(end.get("message")), end.get("reason")
     if reason == "StartError" and any(text in words for text in INTERRUPTED):
         return f"a container could not be started: {words}"
-    if reason == "Error" and end.get("startedAt") == NEVER:  # with what starts it killed
-        return "a container ended before it was started"
+    # What starts it was killed. What has left words has run, though the runtime may not say when.
+    if reason == "Error" and end.get("startedAt") == NEVER and not words:
+        return f"a container ended before it was started: {_failure(end)}"
     return None
 
 

@@ -99,6 +99,11 @@ def not_started(words: str = "", code: int = 128, reason: str = "StartError") ->
             id="the container runtime ended while its container started",
         ),
         pytest.param(
+            not_started("ValueError: bad lr", code=1, reason="Error"),
+            Reason.FAILED,
+            id="it has left words, and so it ran",
+        ),
+        pytest.param(
             not_started('exec: "trian": executable file not found in $PATH: unknown'),
             Reason.FAILED,
             id="no such command",
@@ -296,7 +301,7 @@ def initialised(*codes: int | None) -> dict[str, Any]:
 def initialised_but_not_started() -> dict[str, Any]:
     found = initialised(1)
     end = found["status"]["initContainerStatuses"][-1]["state"]["terminated"]
-    end["startedAt"] = "1970-01-01T00:00:00Z"
+    end |= {"startedAt": "1970-01-01T00:00:00Z", "message": ""}
     return found
 
 
@@ -312,7 +317,7 @@ def initialised_but_not_started() -> dict[str, Any]:
         pytest.param(
             initialised_but_not_started(),
             Reason.LOST,
-            "a container ended before it was started",
+            "a container ended before it was started: exit code 1 (Error)",
             id="the container runtime ended while it started",
         ),
         pytest.param(
