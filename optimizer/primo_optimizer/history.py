@@ -1,5 +1,6 @@
 """What a study has done so far, in the terms of an algorithm that climbs rungs."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -32,6 +33,11 @@ class History:
     def full(self) -> float | None:
         """The fidelity that counts; None without one."""
         return self.rungs[-1] if self.rungs else None
+
+    @property
+    def last_but_one(self) -> float:
+        """That rung, or the last one if it would be the lowest; infinite without several."""
+        return self.rungs[max(len(self.rungs) - 2, 1)] if len(self.rungs) > 1 else math.inf
 
     def known(self) -> set[Key]:
         """Configurations that must not be proposed as new."""
@@ -88,8 +94,16 @@ class History:
         """Those that run at full fidelity now."""
         return tuple(t for t in self.trials if t.running and t.fidelity == self.full)
 
+    def near_full(self) -> bool:
+        """Whether a trial has come to the last rung but one, or runs there or beyond."""
+        return any(
+            max(reached(trial) or 0.0, (trial.fidelity or 0.0) if trial.running else 0.0)
+            >= self.last_but_one
+            for trial in self.trials
+        )
+
     def feasible(self) -> tuple[Trial, ...]:
-        """Those of them that keep all constraints there."""
+        """The complete ones that keep all constraints there."""
         seen = ((trial, trial.at(self.full)) for trial in self.complete())
         return tuple(t for t, o in seen if o and self.problem.violation(o.constrained) <= 0.0)
 

@@ -11,7 +11,7 @@ of steps alone, so that a wrong one does little harm.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,8 @@ from primo_optimizer.trust import Say, say
 
 STAGE = "Optimizing"
 
+# Full evaluations that many workers make without delay: all models wait for them.
+FIRST = 3
 # Configurations to see what is to be expected across the space.
 UNIFORM_DRAWS = 128
 # Of the predicted losses of uniform configurations: what may be hoped for, what still counts.
@@ -144,8 +146,10 @@ class _Step:
 
     def decide(self) -> Suggestion | None:
         score = self._score()
+        if (first := self._first(score)) is not None:
+            return self._go_on(first)
         new = self._best_new(score)
-        going_on = self._best_partial(score)
+        going_on = self._best_of(self.history.partial(), score)
         if going_on is not None and (new is None or going_on[1] >= new[1]):
             return self._go_on(going_on[0])
         return None if new is None else self._begin(new[0])
@@ -181,9 +185,21 @@ class _Step:
                 return configuration, float(value)
         return None
 
-    def _best_partial(self, score: candidates.Score) -> tuple[Trial, float] | None:
+    def _first(self, score: candidates.Score) -> Trial | None:
+        """Who is to be among the first full evaluations, when other workers are busy."""
+        history = self.history
+        if not any(trial.running for trial in history.trials):
+            return None
+        if len(history.complete()) + len(history.completing()) >= FIRST:
+            return None
+        ready = [t for t in history.partial() if (reached(t) or 0.0) >= history.last_but_one]
+        best = self._best_of(ready, score)
+        return None if best is None else best[0]
+
+    def _best_of(
+        self, partial: Sequence[Trial], score: candidates.Score
+    ) -> tuple[Trial, float] | None:
         """What is already trained is free: improvement counts for each unit still to be paid."""
-        partial = self.history.partial()
         if not partial or self.history.full is None:
             return None
         paid = np.array([reached(trial) or 0.0 for trial in partial]) / self.history.full

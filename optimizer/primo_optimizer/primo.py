@@ -24,8 +24,8 @@ from primo_optimizer.trial import Suggestion, Trial
 
 # Observations below which a model says nothing.
 MIN_OBSERVATIONS = 3
-# In full evaluations. Fewer see too little of the space, more are late with full evaluations.
-# Priors say where to look first.
+# In full evaluations, where there is nothing cheaper. Fewer see too little of the space, more are
+# late with what the models know. Priors say where to look first.
 INITIAL_DESIGN, WITH_PRIORS = 3.0, 2.0
 
 
@@ -35,14 +35,16 @@ class Settings:
 
     Attributes:
         epsilon: the share of steps that leave the priors aside.
-        initial_design: the budget of the first stage in full evaluations. The paper takes 5; since
-            models learn from all rungs, they may take over sooner.
+        initial_design: the budget of the first stage in full evaluations. The paper takes 5.
+        brief: the first stage ends before that, with the first trial that comes to the last rung
+            but one: models that learn from all rungs choose better than successive halving does.
         device: where torch computes, as torch names it; one with double precision.
         paper: the algorithm as published, whose defaults are the paper's.
     """
 
     epsilon: float
     initial_design: float
+    brief: bool
     device: str
     paper: bool
 
@@ -54,6 +56,7 @@ class Settings:
         return cls(
             epsilon=float(given.get("epsilon", 0.25)),
             initial_design=float(given.get("initialDesign", default)),
+            brief="initialDesign" not in given,
             device=str(given.get("device", "cpu")),
             paper=bool(given.get("paper", False)),
         )
@@ -119,6 +122,8 @@ def designing(history: History, settings: Settings) -> bool:
         return True
     if history.spent_earlier() >= settings.initial_design:
         return False  # other studies have made it
+    if settings.brief and history.near_full():
+        return False
     if not (history.complete() or history.completing()):
         return history.spent(with_running=False) < 2.0 * settings.initial_design
     return history.spent(with_running=True) < settings.initial_design

@@ -1,5 +1,6 @@
 """PriMO's stages, priors and budget."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -54,14 +55,11 @@ FAILED = [_seen(i, 1, failed="Diverged", fidelity=27) for i in range(9)]
 @pytest.mark.parametrize(
     ("trials", "designs"),
     [
-        pytest.param(LOW, True, id="budget left"),
-        pytest.param([*FULL[:2], LOW[2]], False, id="budget out, full ones seen"),
-        pytest.param([_seen(i, 9) for i in range(9)], True, id="budget out, none seen in full"),
-        pytest.param(
-            [*(_seen(i, 9) for i in range(8)), _seen(8, 1, 3, 9, running=True, fidelity=27)],
-            False,
-            id="budget out, the first full one runs",
-        ),
+        pytest.param(LOW, True, id="all at the lowest rung"),
+        pytest.param([*LOW, _seen(9, 1, 3)], True, id="one beyond it"),
+        pytest.param([*LOW, _seen(9, 1, 3, 9)], False, id="one at the last rung but one"),
+        pytest.param([*LOW, _seen(9, 1, 3, running=True, fidelity=9)], False, id="one runs there"),
+        pytest.param([*LOW, _seen(9, 1, 3, failed="x", fidelity=9)], True, id="it has failed"),
         pytest.param(LOW[:2] + FAILED[2:], True, id="full ones fail, too few observations"),
         pytest.param(LOW[:3] + FAILED[3:], False, id="full ones only fail: stuck no longer"),
         pytest.param(
@@ -72,6 +70,72 @@ FAILED = [_seen(i, 1, failed="Diverged", fidelity=27) for i in range(9)]
 def test_designing(trials: list[Trial], designs: bool) -> None:
     problem = BRANIN_CURRIN.problem()
     assert designing(History.of(problem, trials), Settings.of(problem)) is designs
+
+
+@pytest.mark.parametrize(
+    ("trials", "designs"),
+    [
+        pytest.param([*LOW, _seen(9, 1, 3, 9)], True, id="budget left"),
+        pytest.param([*FULL[:2], LOW[2]], False, id="budget out, full ones seen"),
+        pytest.param([_seen(i, 9) for i in range(9)], True, id="budget out, none seen in full"),
+        pytest.param(
+            [*(_seen(i, 9) for i in range(8)), _seen(8, 1, 3, 9, running=True, fidelity=27)],
+            False,
+            id="budget out, the first full one runs",
+        ),
+    ],
+)
+def test_designing_for_a_budget(trials: list[Trial], designs: bool) -> None:
+    settings = {"name": "primo", "settings": {"initialDesign": 2}}
+    problem = BRANIN_CURRIN.problem(algorithm=settings)
+    assert designing(History.of(problem, trials), Settings.of(problem)) is designs
+
+
+@pytest.mark.parametrize(
+    ("rungs", "last_but_one"),
+    [
+        pytest.param(None, math.inf, id="no fidelity"),
+        pytest.param({"name": "epochs", "min": 9, "max": 9}, math.inf, id="one rung"),
+        pytest.param({"name": "epochs", "min": 3, "max": 9}, 9, id="not the lowest of two"),
+        pytest.param({"name": "epochs", "min": 1, "max": 9}, 3, id="the middle one of three"),
+        pytest.param({"name": "epochs", "min": 1, "max": 81}, 27, id="of five"),
+    ],
+)
+def test_the_last_rung_but_one(rungs: dict[str, Any] | None, last_but_one: float) -> None:
+    problem = BRANIN_CURRIN.problem(fidelity=rungs)
+    assert History.of(problem, []).last_but_one == last_but_one
+
+
+def _reported(number: int, *fidelities: float, loss: float, **changes: Any) -> Trial:
+    trial = _seen(number, *fidelities, **changes)
+    values = {"branin": loss, "currin": 10.0 * loss}
+    return replace(trial, observations=tuple(Observation(f, values) for f in fidelities))
+
+
+SCREENED = [_reported(i, 1, 3, loss=0.1 + 0.01 * i, stopped=True) for i in range(6)]
+HOPELESS = _reported(6, 1, 3, 9, loss=0.9)
+
+
+@pytest.mark.parametrize(
+    ("others", "goes_on"),
+    [
+        pytest.param([_seen(7, running=True, fidelity=3)], True, id="other workers are busy"),
+        pytest.param([], False, id="nobody else waits"),
+        pytest.param(
+            [_reported(7 + i, 1, 27, loss=0.1) for i in range(2)]
+            + [_seen(9, 1, 9, running=True, fidelity=27)],
+            False,
+            id="two are done and one runs",
+        ),
+    ],
+)
+def test_the_first_full_evaluations_are_made_without_delay(
+    others: list[Trial], goes_on: bool
+) -> None:
+    """Even of a trial that one worker alone would not go on with."""
+    (suggestion,) = suggest(BRANIN_CURRIN.problem(), [*SCREENED, HOPELESS, *others], 1, seed=0)
+    assert suggestion.explanation["stage"] == "Optimizing"
+    assert ((suggestion.trial, suggestion.fidelity) == (6, 27)) is goes_on
 
 
 def test_the_design_starts_at_the_centres_then_around_them_then_anywhere() -> None:
