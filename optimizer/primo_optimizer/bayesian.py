@@ -150,7 +150,7 @@ def _maximize(
 def step_of(history: History, evidence: Evidence, samples: int, seed: int, number: int) -> "Step":
     from primo_optimizer.gp.botorch_models import Step
 
-    pending = history.encode([trial for trial in history.trials if trial.running])
+    pending = history.encode(history.running())
     return Step(evidence.X, pending, samples, integer_seed(seed, number, Purpose.SAMPLES))
 
 

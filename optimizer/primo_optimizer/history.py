@@ -90,9 +90,13 @@ class History:
         """The study's own sound trials that were observed at full fidelity."""
         return tuple(t for t in self._own() if t.at(self.full) is not None)
 
+    def running(self) -> tuple[Trial, ...]:
+        """What other workers are busy with."""
+        return tuple(trial for trial in self.trials if trial.running)
+
     def completing(self) -> tuple[Trial, ...]:
         """Those that run at full fidelity now."""
-        return tuple(t for t in self.trials if t.running and t.fidelity == self.full)
+        return tuple(trial for trial in self.running() if trial.fidelity == self.full)
 
     def near_full(self) -> bool:
         """Whether a trial has come to the last rung but one, or runs there or beyond."""

@@ -127,7 +127,7 @@ class _Step:
         seed: int,
         number: int,
     ) -> "_Step":
-        pending = history.encode([t for t in history.trials if t.running])
+        pending = history.encode(history.running())
         surrogate = fitted.given(pending)
         feasible = history.feasible()
         done = _full_losses(history, feasible)[:, fitted.columns]
@@ -188,9 +188,8 @@ class _Step:
     def _first(self, score: candidates.Score) -> Trial | None:
         """Who is to be among the first full evaluations, when other workers are busy."""
         history = self.history
-        if not any(trial.running for trial in history.trials):
-            return None
-        if len(history.complete()) + len(history.completing()) >= FIRST:
+        made = len(history.complete()) + len(history.completing())
+        if made >= FIRST or not history.running():
             return None
         ready = [t for t in history.partial() if (reached(t) or 0.0) >= history.last_but_one]
         best = self._best_of(ready, score)

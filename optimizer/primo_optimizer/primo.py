@@ -24,8 +24,8 @@ from primo_optimizer.trial import Suggestion, Trial
 
 # Observations below which a model says nothing.
 MIN_OBSERVATIONS = 3
-# In full evaluations, where there is nothing cheaper. Fewer see too little of the space, more are
-# late with what the models know. Priors say where to look first.
+# In full evaluations. Fewer see too little of the space, more are late with full evaluations.
+# Priors say where to look first.
 INITIAL_DESIGN, WITH_PRIORS = 3.0, 2.0
 
 
@@ -36,8 +36,9 @@ class Settings:
     Attributes:
         epsilon: the share of steps that leave the priors aside.
         initial_design: the budget of the first stage in full evaluations. The paper takes 5.
-        brief: the first stage ends before that, with the first trial that comes to the last rung
-            but one: models that learn from all rungs choose better than successive halving does.
+        brief: where several workers run, the first stage ends before that, with the first trial
+            that comes to the last rung but one. Nothing else stops them from spending the study's
+            budget at low rungs while they wait for a full evaluation.
         device: where torch computes, as torch names it; one with double precision.
         paper: the algorithm as published, whose defaults are the paper's.
     """
@@ -113,16 +114,16 @@ def _require(device: str) -> None:
 def designing(history: History, settings: Settings) -> bool:
     """Whether the first stage goes on: its budget is not given out, or a model would be blind.
 
-    Without a full evaluation it knows nothing of what counts. One that runs is enough: many workers
-    would spend the study's budget at the lowest rung while they wait for it. If full evaluations
-    only fail, we stop waiting for one at twice the budget.
+    Without a full evaluation it knows nothing of what counts. One that runs is enough, and for
+    several workers one that is near: they would spend the study's budget at the lowest rung while
+    they wait for it. If full evaluations only fail, we stop waiting at twice the budget.
     """
     observations = sum(len(trial.observations) for trial in history.sound())
     if observations < MIN_OBSERVATIONS:
         return True
     if history.spent_earlier() >= settings.initial_design:
         return False  # other studies have made it
-    if settings.brief and history.near_full():
+    if settings.brief and history.running() and history.near_full():
         return False
     if not (history.complete() or history.completing()):
         return history.spent(with_running=False) < 2.0 * settings.initial_design

@@ -49,17 +49,21 @@ def test_spent(trial: Trial, finished: float, given_out: float) -> None:
 
 LOW = [_seen(i, 1) for i in range(9)]
 FULL = [_seen(i, 1, 27) for i in range(9)]
+BUSY = _seen(10, running=True, fidelity=1)
 FAILED = [_seen(i, 1, failed="Diverged", fidelity=27) for i in range(9)]
 
 
 @pytest.mark.parametrize(
     ("trials", "designs"),
     [
-        pytest.param(LOW, True, id="all at the lowest rung"),
-        pytest.param([*LOW, _seen(9, 1, 3)], True, id="one beyond it"),
-        pytest.param([*LOW, _seen(9, 1, 3, 9)], False, id="one at the last rung but one"),
+        pytest.param([*LOW, BUSY], True, id="all at the lowest rung"),
+        pytest.param([*LOW, _seen(9, 1, 3), BUSY], True, id="one beyond it"),
+        pytest.param([*LOW, _seen(9, 1, 3, 9), BUSY], False, id="one at the last rung but one"),
+        pytest.param([*LOW, _seen(9, 1, 3, 9)], True, id="and nobody waits"),
         pytest.param([*LOW, _seen(9, 1, 3, running=True, fidelity=9)], False, id="one runs there"),
-        pytest.param([*LOW, _seen(9, 1, 3, failed="x", fidelity=9)], True, id="it has failed"),
+        pytest.param(
+            [*LOW, _seen(9, 1, 3, failed="x", fidelity=9), BUSY], True, id="one has failed there"
+        ),
         pytest.param(LOW[:2] + FAILED[2:], True, id="full ones fail, too few observations"),
         pytest.param(LOW[:3] + FAILED[3:], False, id="full ones only fail: stuck no longer"),
         pytest.param(
@@ -75,7 +79,7 @@ def test_designing(trials: list[Trial], designs: bool) -> None:
 @pytest.mark.parametrize(
     ("trials", "designs"),
     [
-        pytest.param([*LOW, _seen(9, 1, 3, 9)], True, id="budget left"),
+        pytest.param([*LOW, _seen(9, 1, 3, 9), BUSY], True, id="budget left"),
         pytest.param([*FULL[:2], LOW[2]], False, id="budget out, full ones seen"),
         pytest.param([_seen(i, 9) for i in range(9)], True, id="budget out, none seen in full"),
         pytest.param(
@@ -119,7 +123,7 @@ HOPELESS = _reported(6, 1, 3, 9, loss=0.9)
 @pytest.mark.parametrize(
     ("others", "goes_on"),
     [
-        pytest.param([_seen(7, running=True, fidelity=3)], True, id="other workers are busy"),
+        pytest.param([BUSY], True, id="other workers are busy"),
         pytest.param([], False, id="nobody else waits"),
         pytest.param(
             [_reported(7 + i, 1, 27, loss=0.1) for i in range(2)]
@@ -133,7 +137,8 @@ def test_the_first_full_evaluations_are_made_without_delay(
     others: list[Trial], goes_on: bool
 ) -> None:
     """Even of a trial that one worker alone would not go on with."""
-    (suggestion,) = suggest(BRANIN_CURRIN.problem(), [*SCREENED, HOPELESS, *others], 1, seed=0)
+    problem = BRANIN_CURRIN.problem(algorithm={"name": "primo", "settings": {"initialDesign": 0}})
+    (suggestion,) = suggest(problem, [*SCREENED, HOPELESS, *others], 1, seed=0)
     assert suggestion.explanation["stage"] == "Optimizing"
     assert ((suggestion.trial, suggestion.fidelity) == (6, 27)) is goes_on
 
