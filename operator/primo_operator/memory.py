@@ -50,6 +50,8 @@ class Memory:
     Attributes:
         uid: of the study this is about; another one of the same name starts afresh.
         jobs: what is known of Jobs that our view lacks, by name.
+        gone: of those that were not there when they were asked for the version of their trial
+            then: another operator may make one, and says so in the trial.
         refusals: by the Job's name.
         too_large: by the trial's name.
         unkept: what the API server did not keep of the latest write to a kind, in words.
@@ -84,6 +86,7 @@ class Memory:
     spec: Understood = UNREAD
     spec_generation: int = 0
     jobs: dict[str, JobState] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     too_large: dict[str, TooLarge] = field(default_factory=dict)
     unkept: dict[Kind, str] = field(default_factory=dict)

@@ -34,6 +34,10 @@ class Key:
     name: str
 
 
+# Of what is there, and nobody knows whose it is.
+UNREADABLE = Key("", "")
+
+
 def version(obj: Mapping[str, object]) -> int:
     """Its resourceVersion; they grow with time (Kubernetes KEP-5504)."""
     metadata = obj["metadata"]
@@ -168,17 +172,23 @@ class Mirror:
             default=0,
         )
 
-    def retain(self, kind: Kind, namespace: str, listed: Collection[str], upto: int) -> None:
+    def retain(
+        self, kind: Kind, namespace: str, listed: Mapping[Key | None, set[str]], upto: int
+    ) -> None:
         """What a list of all objects of a kind lacked, and is no newer than it, is gone.
+
+        So is, for a study, what wears the label of another one now.
 
         Args:
             namespace: which was listed; empty for all.
-            listed: UIDs.
+            listed: UIDs, by their study; those of `UNREADABLE` may be of any.
             upto: the list's version.
         """
+        unreadable = listed.get(UNREADABLE)
         for key, family in self._families.items():
             if namespace in ("", key.namespace):
-                _remove_missing(family, kind, listed, upto)
+                uids = listed.get(key, set())
+                _remove_missing(family, kind, uids | unreadable if unreadable else uids, upto)
 
 
 def _key(kind: Kind, obj: Object) -> Key | None:

@@ -178,7 +178,14 @@ def prune(family: Family, memory: Memory, study: Study) -> None:
             del memory.too_large[name]
     current = {trial.run.job for trial in study.unfinished_trials if trial.run.open}
     current |= {request.name for request in study.requests}
-    by_job = (memory.jobs, memory.refusals, memory.podless, memory.searched, memory.noted)
+    by_job = (
+        memory.jobs,
+        memory.gone,
+        memory.refusals,
+        memory.podless,
+        memory.searched,
+        memory.noted,
+    )
     for known in (*by_job, memory.measured, memory.asked):
         for job in known.keys() - current:
             del known[job]
@@ -392,7 +399,7 @@ def _with_evidence(
 ) -> TrialRecord:
     """It is worked out anew only if what it is made of has changed: of most runs nothing has."""
     assert view.record
-    traces = _traces(view.uid, view.record, jobs, pods, memory, spec)
+    traces = _traces(view, jobs, pods, memory, spec)
     before, found = memory.traced.get(view.name, (None, view.record))
     if before != traces:
         found = replace(view.record, evidence=evidence(traces))
@@ -401,29 +408,36 @@ def _with_evidence(
 
 
 def _traces(
-    trial_uid: str,
-    trial: TrialRecord,
+    view: TrialView,
     jobs: Mapping[str, Object],
     pods: Pods,
     memory: Memory,
     spec: StudySpec,
 ) -> Traces:
+    trial = view.record
+    assert trial
     name = trial.run.job
     job, refusal = jobs.get(name), memory.refusals.get(name)
     earlier = {run.job for run in trial.runs} - ({name} if trial.run.open else set())
     return Traces(
         trial,
         spec,
-        lingering=_lingering(trial_uid, earlier, jobs, pods),
-        job=job if job and trial_uid in _owners(job) else None,
+        lingering=_lingering(view.uid, earlier, jobs, pods),
+        job=job if job and view.uid in _owners(job) else None,
         pods=pods.get(name, ()),
-        state=memory.jobs.get(name, JobState.UNSEEN),
+        state=_remembered(name, view, memory),
         refused=refusal.waiting if refusal else None,
         final=refusal.final if refusal else None,
         podless=memory.podless.get(name),
         searched=name in memory.searched,
         measured=memory.measured.get(name) or Measured(),
     )
+
+
+def _remembered(job: str, view: TrialView, memory: Memory) -> JobState:
+    if view.version and memory.gone.get(job) == view.version:
+        return JobState.GONE
+    return memory.jobs.get(job, JobState.UNSEEN)
 
 
 def _leftovers(family: Family, moving: Iterable[TrialRecord], uid: str) -> dict[str, str]:

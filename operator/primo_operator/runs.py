@@ -196,14 +196,15 @@ class Runs:
 
     async def look(self, key: Key, study: Study, trial: TrialRecord) -> bool:
         """Ask the API server itself for the Job of an open run."""
+        view = self.writer.trial_view(key, trial)
         job = await self.writer.cluster.get_job(study.namespace, trial.run.job)
         if job is None:
             memory = self.writer.memories[key]
-            memory.jobs[trial.run.job] = JobState.GONE
+            if view:
+                memory.gone[trial.run.job] = view.version
             # Its pod may be there still, though we have not seen it: none may start beside it.
             memory.doubted = True
         else:
-            view = self.writer.trial_view(key, trial)
             owners = {o["uid"] for o in job["metadata"].get("ownerReferences") or ()}
             if view and view.uid not in owners:
                 self._name_taken(key, trial)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from primo_operator.cluster import ClusterError, ForbiddenError, Object, RefusedError
-from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.mirror import UNREADABLE, Key, Kind, Mirror
 from primo_operator.mirror import version as version_of
 from primo_operator.queue import DEBOUNCE_S
 
@@ -179,7 +179,7 @@ class Watching:
         return self.mirror.newest_study(namespace)
 
     async def _take_in(self, kind: Kind, namespace: str, oldest: int) -> int:
-        listed: set[str] = set()
+        listed: dict[Key | None, set[str]] = {}
         version = 0
         async for objects, version in self.stream.pages(kind, namespace):
             if version < oldest:
@@ -188,8 +188,8 @@ class Watching:
                     f"study of {oldest}"
                 )
             for obj in objects:
-                listed.add(obj["metadata"]["uid"])
-                self._absorb(kind, obj, mark=False)
+                key = self._absorb(kind, obj, mark=False)
+                listed.setdefault(key, set()).add(obj["metadata"]["uid"])
         self.mirror.retain(kind, namespace, listed, version)
         return version
 
@@ -203,14 +203,18 @@ class Watching:
             self.mark(key, spread_s * place / len(keys))
         self.synced.set()
 
-    def _absorb(self, kind: Kind, obj: Object, *, deleted: bool = False, mark: bool = True) -> None:
+    def _absorb(
+        self, kind: Kind, obj: Object, *, deleted: bool = False, mark: bool = True
+    ) -> Key | None:
+        """Take an object in; whose it is."""
         try:
             key = self.mirror.absorb(kind, obj, deleted=deleted)
         except Exception:
             # Made past the definition's schema: one such object must not blind us to the others.
             name = (obj.get("metadata") or {}).get("name")
             log.exception("object not understood", extra={"kind": kind.value, "object": name})
-            return
+            return UNREADABLE
         # Before all has been listed there is nothing to decide from.
         if key and mark and self.synced.is_set():
             self.mark(key, DEBOUNCE_S)
+        return key

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from primo_operator import names
-from primo_operator.cluster import Object
+from primo_operator.cluster import Listing, Object
 from primo_operator.mirror import Kind
 from primo_study.phases import (
     STUDY_TRANSITIONS,
@@ -52,7 +52,12 @@ class Ledger:
 
 @dataclass
 class Checker:
-    """The invariants of a study, on every write; `reliability.md` numbers them."""
+    """The invariants of a study, on every write; `reliability.md` numbers them.
+
+    Attributes:
+        hidden: UIDs of objects that the latest list of their kind lacked, as it was an older one.
+        made_blindly: those of the time when a Job was made, by its name.
+    """
 
     world: "World"
     ledgers: dict[str, Ledger] = field(default_factory=dict)
@@ -62,6 +67,8 @@ class Checker:
     retries: set[tuple[str, str]] = field(default_factory=set)
     orphans: set[str] = field(default_factory=set)
     observed: set[str] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)
+    made_blindly: dict[str, frozenset[str]] = field(default_factory=dict)
     _minute: tuple[int, int] = (0, 0)
     _passes: tuple[int, int] = (0, 0)
 
@@ -88,6 +95,11 @@ class Checker:
             hidden = sum(opened > version for opened in ledger.openings)
             ledger.hidden = max(ledger.hidden, hidden)
 
+    def listed(self, there: Listing, shown: Listing) -> None:
+        """Of the objects that are there an older list hides some."""
+        self.hidden |= {obj["metadata"]["uid"] for obj in there.items}
+        self.hidden -= {obj["metadata"]["uid"] for obj in shown.items}
+
     def leads(self, operators: Sequence["Operator"]) -> None:
         leaders = [o.name for o in operators if o.elector and o.elector.leads]
         self._hold(len(leaders) <= 1, f"{leaders} lead at once")
@@ -113,6 +125,7 @@ class Checker:
         again &= not self._stopped_beside_another()
         self._hold(not again, f"I3: Job {name} is created again")
         self.job_names.add(name)
+        self.made_blindly[name] = frozenset(self.hidden)
 
     # --- trials
 

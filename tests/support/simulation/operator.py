@@ -321,13 +321,16 @@ class Operator:
             self._answer(task, half, answer, error)
 
     def _applied(self, call: Call) -> Any:
-        if call.list_at:
-            version = self.world.faults.stale_version(after_crash=self.was_killed)
-            if version is not None:
-                self.world.say(f"{self.name} sees version {version} of {self.world.api.version}")
-                self.world.checker.shown(version)
-                return call.list_at(version)
-        return call.apply()
+        if not call.list_at:
+            return call.apply()
+        version = self.world.faults.stale_version(after_crash=self.was_killed)
+        there = shown = call.apply()
+        if version is not None:
+            self.world.say(f"{self.name} sees version {version} of {self.world.api.version}")
+            self.world.checker.shown(version)
+            shown = call.list_at(version)
+        self.world.checker.listed(there, shown)
+        return shown
 
     def _answer(self, task: Pass, delay_s: float, answer: Any, error: Exception | None) -> None:
         def arrive() -> None:

@@ -11,7 +11,7 @@ from primo_operator.observe import lingering, observe
 from primo_operator.views import trial_view
 from primo_study import record
 from primo_study.phases import TrialPhase
-from primo_study.study import Study
+from primo_study.study import JobState, Study
 from support.builders import condition, ended, seen, spec_dict, trial
 
 UID = "00000001-0000"
@@ -100,6 +100,16 @@ def test_jobs_are_named_by_the_number_whatever_the_user_calls_the_trial() -> Non
     (found,) = seen_by(family(trial_object("x" * 200, 7))).trials
     assert found.run.job == "digits-00000001-7-r0-a0"
     assert found.name == "x" * 200
+
+
+@pytest.mark.parametrize(("asked_at", "state"), [("7", JobState.GONE), ("6", JobState.UNSEEN)])
+def test_that_a_job_is_gone_counts_for_the_trial_as_it_was_then(
+    asked_at: str, state: JobState
+) -> None:
+    """Another operator may have made it since; it says so in the trial."""
+    memory = Memory(uid=UID, gone={"digits-00000001-7-r0-a0": asked_at})
+    (found,) = seen_by(family(trial_object("t", 7, resourceVersion="7")), memory).trials
+    assert found.evidence.job is state
 
 
 @pytest.mark.parametrize(

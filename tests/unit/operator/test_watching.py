@@ -9,7 +9,7 @@ import pytest
 
 from primo_operator import names
 from primo_operator.cluster import ClusterError, ForbiddenError, Object, RefusedError
-from primo_operator.mirror import Key, Kind, Mirror
+from primo_operator.mirror import Key, Kind, Mirror, version
 from primo_operator.watching import Event, Page, Watching
 from support.virtual_time import run_in_virtual_time as run
 
@@ -22,8 +22,8 @@ def study(name: str = "digits", version: int = 1, **metadata: Any) -> Object:
     return {"metadata": {**given, **metadata}, "spec": {}}
 
 
-def job(name: str, version: int = 1) -> Object:
-    found = study(name, version, labels={names.STUDY_LABEL: "digits"})
+def job(name: str, version: int = 1, of: str = "digits") -> Object:
+    found = study(name, version, labels={names.STUDY_LABEL: of})
     return {**found, "status": {}}
 
 
@@ -188,6 +188,41 @@ def test_what_a_watch_has_lost_the_next_list_finds() -> None:
         store.objects[Kind.STUDY], store.version = [], 20
         await asyncio.sleep(RESYNC_S)
         assert watched.mirror.studies() == []
+        watched.task.cancel()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("other", ["letters", "No_Study"])
+def test_what_wears_the_label_of_another_study_is_gone_with_the_next_list(other: str) -> None:
+    """So that the study asks for it by name, instead of waiting for what no watch will show."""
+
+    async def scenario() -> None:
+        store = Store(study(), study("letters"))
+        store.objects[Kind.JOB] = [job("moved", 2), job("stays", 3)]
+        watched = Watched(store)
+        await asyncio.sleep(1.0)
+        moved = job("moved", 12, of=other)
+        store.objects[Kind.JOB][0], store.version = moved, 13
+        await watched.send(Kind.JOB, ("MODIFIED", moved))
+        await asyncio.sleep(RESYNC_S)
+        assert [j["metadata"]["name"] for j in watched.mirror.family(KEY).jobs] == ["stays"]
+        watched.task.cancel()
+
+    run(scenario())
+
+
+def test_what_a_list_shows_and_nobody_understands_is_not_gone() -> None:
+    async def scenario() -> None:
+        store = Store(study())
+        store.objects[Kind.JOB] = [job("j", 2)]
+        watched = Watched(store)
+        await asyncio.sleep(1.0)
+        broken = job("j", 12)
+        broken["metadata"]["labels"] = ["digits"]
+        store.objects[Kind.JOB], store.version = [broken], 13
+        await asyncio.sleep(RESYNC_S)
+        assert [version(j) for j in watched.mirror.family(KEY).jobs] == [2]
         watched.task.cancel()
 
     run(scenario())

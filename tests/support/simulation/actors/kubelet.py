@@ -81,14 +81,16 @@ class Kubelet:
         """I12: two pods never write to one checkpoint directory.
 
         Of two operators that both work one may send late what the other has given up: that is what
-        the Lease is for.
+        the Lease is for. And a pod that no watch and no list has shown is not waited for (0014).
         """
         trial, scenario = _trial_of(pod), self.world.scenario
         alone = scenario.lease or scenario.operators == 1
         if trial is None or trial in self.world.user.erased or not alone:
             return
+        job = pod["metadata"]["name"].removesuffix("-pod")
+        hidden = self.world.checker.made_blindly.get(job, ())
         for other in self.world.api.objects[Kind.POD].values():
-            if other is pod or _trial_of(other) != trial:
+            if other is pod or _trial_of(other) != trial or other["metadata"]["uid"] in hidden:
                 continue
             states = (other["status"].get("containerStatuses") or [{}])[0].get("state") or {}
             if "running" in states and other["status"]["phase"] == "Running":
