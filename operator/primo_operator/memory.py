@@ -50,8 +50,8 @@ class Memory:
     Attributes:
         uid: of the study this is about; another one of the same name starts afresh.
         jobs: what is known of Jobs that our view lacks, by name.
-        gone: of those that were not there when they were asked for the version of their trial
-            then: another operator may make one, and says so in the trial.
+        gone: the version that a trial had when its Job was asked for and was not there, by the
+            Job's name. Another operator may make that Job later, and says so in the trial.
         refusals: by the Job's name.
         too_large: by the trial's name.
         unkept: what the API server did not keep of the latest write to a kind, in words.
