@@ -5,7 +5,6 @@ they serve a real API server just as well.
 """
 
 import base64
-import json
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -16,6 +15,8 @@ from typing import Any, Final, Self
 
 import aiohttp
 import yaml
+
+from primo_local.wire import decode, encode
 
 Obj = dict[str, Any]
 Key = tuple[str, str]  # namespace (empty for cluster-wide objects) and name
@@ -266,7 +267,7 @@ class Client:
                 if response.status >= 400:
                     raise _refusal(response.status, await response.read())
                 async for line in _lines(response.content):
-                    event = json.loads(line)
+                    event = decode(line)
                     if event["type"] == "ERROR":
                         raise _refusal(int(event["object"].get("code", 500)), event["object"])
                     yield event["type"], event["object"]
@@ -292,7 +293,7 @@ class Client:
                 method,
                 self._config.server + path,
                 params=query,
-                data=None if body is None else json.dumps(body).encode(),
+                data=None if body is None else encode(body),
                 headers={} if body is None else {"Content-Type": content_type},
             ) as response:
                 answer = await response.read()
@@ -300,7 +301,7 @@ class Client:
             raise _unreachable(f"{method} {path}", error) from error
         if response.status >= 400:
             raise _refusal(response.status, answer)
-        decoded: Obj = json.loads(answer)
+        decoded: Obj = decode(answer)
         return decoded
 
 
@@ -324,7 +325,7 @@ def _refusal(status: int, answer: bytes | Obj) -> ApiError:
     facts: Obj
     if isinstance(answer, bytes):
         try:
-            facts = json.loads(answer)
+            facts = decode(answer)
         except ValueError:
             facts = {"message": answer.decode(errors="replace")[:500]}
     else:

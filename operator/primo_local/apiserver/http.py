@@ -43,9 +43,10 @@ from primo_local.apiserver.requests import (
     selection,
     write_options,
 )
-from primo_local.apiserver.store import Record, encode
+from primo_local.apiserver.store import Record
 from primo_local.apiserver.views import TABLE, view_for
 from primo_local.apiserver.watch import WatchRequest, watch
+from primo_local.wire import encode
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ watch from before a restart are answered with 410.
 """
 
 import asyncio
-import json
 import logging
 import sqlite3
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Self
 
 from primo_local.apiserver.objects import Key
 from primo_local.apiserver.store import Change, Event, Store
+from primo_local.wire import decode
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Journal:
             (first,),
         )
         for shelf, namespace, name, revision, text in rows.fetchall():
-            store.restore(shelf, Key(namespace, name), json.loads(text), revision)
+            store.restore(shelf, Key(namespace, name), decode(text), revision)
         store.listen(self._changed)
 
     def _changed(self, shelf: str, key: Key, event: Event) -> None:

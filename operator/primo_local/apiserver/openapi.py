@@ -13,7 +13,7 @@ from primo_local.apiserver.models import QUANTITY
 from primo_local.apiserver.objects import Json
 from primo_local.apiserver.patch import JSON, MERGE, STRATEGIC
 from primo_local.apiserver.registry import Registry, Resource
-from primo_local.apiserver.store import encode
+from primo_local.wire import encode
 
 _COMPONENTS = "#/components/schemas/"
 _QUERY = ("dryRun", "fieldManager", "fieldValidation")

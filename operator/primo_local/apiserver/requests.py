@@ -1,7 +1,5 @@
 """What a request is about: its path, its options and its body, read once."""
 
-import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ from primo_local.apiserver.objects import Json, Key
 from primo_local.apiserver.protobuf import PROTOBUF, decode_body
 from primo_local.apiserver.registry import Registry, Resource
 from primo_local.apiserver.selectors import Selection, parse_selection
+from primo_local.wire import decode
 
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
@@ -123,13 +122,6 @@ async def read_optional_object(request: web.Request) -> Json:
 def load_json(body: bytes) -> Any:
     """Raises a 400; numbers that JSON has no words for are refused, not passed on."""
     try:
-        return json.loads(body, parse_constant=_finite, parse_float=_finite)
+        return decode(body)
     except ValueError as error:
         raise bad_request(f"the body of the request is not JSON: {error}") from error
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not a finite number")
-    return value

@@ -6,13 +6,13 @@ is never changed in place: readers may keep what they were given.
 
 import asyncio
 import itertools
-import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from primo_local.apiserver.objects import Json, Key, with_metadata
+from primo_local.wire import encode
 
 LOG_CHANGES = 10_000
 LOG_BYTES = 32 << 20
@@ -51,12 +51,6 @@ class Event:
 
 
 Listener = Callable[[str, Key, Event], None]
-
-
-def encode(value: object) -> bytes:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    # JSON can name half a surrogate pair, UTF-8 cannot.
-    return text.encode(errors="replace")
 
 
 class Shelf:

@@ -8,7 +8,7 @@ from typing import Any
 from primo_local.apiserver.clock import parse_timestamp
 from primo_local.apiserver.jsonpath import find
 from primo_local.apiserver.objects import Json, dig
-from primo_local.apiserver.store import encode
+from primo_local.wire import encode
 
 Cell = Callable[[Json, datetime.datetime], Any]
 

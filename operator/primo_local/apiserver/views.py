@@ -9,9 +9,10 @@ from primo_local.apiserver.clock import Clock
 from primo_local.apiserver.listing import Page
 from primo_local.apiserver.objects import Json
 from primo_local.apiserver.registry import Resource
-from primo_local.apiserver.store import Record, encode
+from primo_local.apiserver.store import Record
 from primo_local.apiserver.tables import partial_metadata, table
 from primo_local.apiserver.watch import Observed
+from primo_local.wire import encode
 
 OBJECT, TABLE, PARTIAL = "", "Table", "PartialObjectMetadata"
 _INITIAL_END = {"k8s.io/initial-events-end": "true"}

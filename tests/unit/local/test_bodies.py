@@ -5,7 +5,7 @@ import pytest
 from primo_local.apiserver.errors import ApiError
 from primo_local.apiserver.requests import load_json
 from primo_local.apiserver.schema import walk
-from primo_local.apiserver.store import encode
+from primo_local.wire import encode
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"NaN", b'{"a": Infinity}', b"[1e999]", b"\xff"])
