@@ -108,18 +108,27 @@ class Api:
         # Most updates are of the status: what they leave alone has been checked before.
         settled = [name for name, part in new.items() if part is old.get(name)]
         new = self._decoded(resource, key.name, new, options, settled)
-        return self._commit_update(resource, key, before, new, options)
+        new, old = resource.strategy.to_storage(new), before.obj
+        if subresource == "status":  # the rest has been through it before
+            new = resource.strategy.prepared_update(new, old)
+            self._validated_rules(resource, new, old, [])
+        else:
+            new = self._prepared(resource, new, old)
+        return self._committed(resource, key, before, new, options)
 
-    def _commit_update(
-        self, resource: Resource, key: Key, before: Record, new: Json, options: WriteOptions
-    ) -> Record:
-        strategy, old = resource.strategy, before.obj
-        new = strategy.prepared_update(strategy.defaulted(strategy.to_storage(new)), old)
+    def _prepared(self, resource: Resource, new: Json, old: Json) -> Json:
+        strategy = resource.strategy
+        new = strategy.prepared_update(strategy.defaulted(new), old)
         new = _with_generation(resource, new, old)
         causes = metadata.validate_finalizers_update(new, old)
         causes += strategy.validate_update(new, old)
         self._validated(resource, new, old, causes)
-        if new == old:
+        return new
+
+    def _committed(
+        self, resource: Resource, key: Key, before: Record, new: Json, options: WriteOptions
+    ) -> Record:
+        if new == before.obj:
             return before
         if options.dry_run:
             return Record(new, before.revision)
@@ -204,7 +213,7 @@ class Api:
     ) -> Json:
         """Defaulted and pruned by the schema; raises for wrong types and unknown fields."""
         strategy = resource.strategy
-        found = walk(strategy.schema(), obj, strategy.definitions(), settled=settled)
+        found = walk(strategy.shape, obj, settled=settled)
         if found.unknown:
             self._unknown_fields(resource, found.unknown, options)
         if found.causes:
@@ -230,8 +239,13 @@ class Api:
         strategy = resource.strategy
         found = [*causes, *metadata.validate_metadata(obj["metadata"], strategy.name_problem)]
         found += strategy.validate(obj)
-        found += () if found else strategy.validate_rules(obj, old)
-        if found:
+        self._validated_rules(resource, obj, old, found)
+
+    def _validated_rules(
+        self, resource: Resource, obj: Json, old: Json | None, causes: Sequence[Cause]
+    ) -> None:
+        """Rules are only looked at where nothing else is wrong."""
+        if found := causes or resource.strategy.validate_rules(obj, old):
             raise invalid(resource, obj["metadata"].get("name", ""), found)
 
 

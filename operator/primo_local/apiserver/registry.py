@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from primo_local.apiserver import metadata
 from primo_local.apiserver.errors import Cause, group_resource, no_such_path
 from primo_local.apiserver.models import shared_models
 from primo_local.apiserver.objects import Json
+from primo_local.apiserver.schema import Shape
 from primo_local.apiserver.tables import AGE_ONLY, Columns
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -37,6 +39,11 @@ class Strategy:
 
     def definitions(self) -> Mapping[str, Json]:
         return shared_models().definitions
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Its schema, as it is walked."""
+        return Shape(self.schema(), self.definitions())
 
     def name_problem(self, name: str) -> str | None:
         return metadata.subdomain(name)

@@ -2,6 +2,9 @@
 
 The walk recurses only through the values of `properties`, `items` and `additionalProperties`:
 fields are really named `type`, `items` or `properties`, in every schema of schemas.
+
+Most of an object is texts that may be anything. What a schema says of each of its fields is made
+out once, so that a walk passes over those.
 """
 
 import copy
@@ -41,6 +44,69 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+# What a schema can ask of a text, beside its type.
+_RULES = ("enum", "pattern", "minLength", "maxLength", "format", "allOf", "anyOf", "oneOf", "not")
+
+
+class Shape:
+    """One place of a schema, and those inside it that a walk has come to.
+
+    Attributes:
+        schema: what it says there.
+        plain: the types whose values fit as they are.
+        defaults: of members, by their names.
+    """
+
+    __slots__ = ("_definitions", "_items", "_members", "_others", "defaults", "plain", "schema")
+
+    def __init__(self, schema: Json, definitions: Mapping[str, Json]) -> None:
+        while "$ref" in schema:
+            schema = definitions[schema["$ref"]]
+        self.schema = schema
+        self.plain = _plain(schema)
+        declared = schema.get("properties") or {}
+        self.defaults = {
+            name: each["default"]
+            for name, each in declared.items()
+            if each.get("default") is not None
+        }
+        self._definitions = definitions
+        self._members: dict[str, Shape] | None = None
+        self._items: Shape | None = None
+        self._others: Shape | None = None
+
+    @property
+    def members(self) -> "Mapping[str, Shape]":
+        """Of `properties`."""
+        if self._members is None:
+            declared = self.schema.get("properties") or {}
+            self._members = {name: self.inside(each) for name, each in declared.items()}
+        return self._members
+
+    @property
+    def items(self) -> "Shape | None":
+        if self._items is None and self.schema.get("items"):
+            self._items = self.inside(self.schema["items"])
+        return self._items
+
+    @property
+    def others(self) -> "Shape | None":
+        """Of `additionalProperties`, if that is a schema."""
+        if self._others is None and isinstance(self.schema.get("additionalProperties"), dict):
+            self._others = self.inside(self.schema["additionalProperties"])
+        return self._others
+
+    def inside(self, schema: Json) -> "Shape":
+        return Shape(schema, self._definitions)
+
+
+def _plain(schema: Json) -> frozenset[type]:
+    if any(rule in schema for rule in _RULES) or schema.get(QUANTITY):
+        return frozenset()
+    words = {"string": str, "boolean": bool}
+    return frozenset({words[schema["type"]]} if schema.get("type") in words else ())
+
+
 @dataclass(frozen=True, slots=True)
 class Walked:
     """What a walk found.
@@ -56,20 +122,16 @@ class Walked:
     unknown: list[str]
 
 
-def walk(
-    schema: Json,
-    value: Any,
-    definitions: Mapping[str, Json] | None = None,
-    path: str = "",
-    settled: Collection[str] = (),
-) -> Walked:
+def walk(schema: Shape | Json, value: Any, path: str = "", settled: Collection[str] = ()) -> Walked:
     """Apply a schema to a value; nothing is changed in place.
 
     Args:
+        schema: one that is used again is better a `Shape`; one that refers to others has to be.
         settled: members of an object that have been through this before, and are taken as they are.
     """
-    walker = _Walker(definitions or {}, settled)
-    result = walker.visit(schema, value, path)
+    shape = schema if isinstance(schema, Shape) else Shape(schema, {})
+    walker = _Walker(settled)
+    result = walker.visit(shape, value, path)
     return Walked(result, walker.causes, walker.unknown)
 
 
@@ -80,15 +142,15 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 @dataclass(slots=True)
 class _Walker:
-    definitions: Mapping[str, Json]
     settled: Collection[str] = ()
     causes: list[Cause] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
 
-    def visit(self, schema: Json, value: Any, path: str) -> Any:
-        while "$ref" in schema:
-            schema = self.definitions[schema["$ref"]]
+    def visit(self, shape: Shape, value: Any, path: str) -> Any:
+        if value.__class__ in shape.plain:
+            return value
+        schema = shape.schema
         if value is None:
             return self._null(schema, path)
         if schema.get(_INT_OR_STRING):
@@ -101,15 +163,15 @@ class _Walker:
         if "enum" in schema and value not in schema["enum"]:
             self.causes.append(not_supported(path, value, schema["enum"]))
         if isinstance(value, dict):
-            value = self._object(schema, value, path)
+            value = self._object(shape, value, path)
         elif isinstance(value, list):
-            value = self._array(schema, value, path)
+            value = self._array(shape, value, path)
         elif isinstance(value, str):
             self._string(schema, value, path)
         elif not isinstance(value, bool):
             self._number(schema, value, path)
         if "allOf" in schema or "anyOf" in schema or "oneOf" in schema or "not" in schema:
-            self._combined(schema, value, path)
+            self._combined(shape, value, path)
         return value
 
     def _null(self, schema: Json, path: str) -> None:
@@ -153,34 +215,36 @@ class _Walker:
             self.causes.append(Cause(path, "FieldValueTypeInvalid", f"Invalid value: {error}"))
             return value, False
 
-    def _object(self, schema: Json, value: Json, path: str) -> Json:
-        properties: Json = schema.get("properties") or {}
-        result = self._members(schema, properties, value, path)
-        for name, declared in properties.items():
-            if name not in result and declared.get("default") is not None:
-                default = copy.deepcopy(declared["default"])
-                result[name] = self.visit(declared, default, _join(path, name))
+    def _object(self, shape: Shape, value: Json, path: str) -> Json:
+        schema = shape.schema
+        result = self._members(shape, value, path)
+        for name, given in shape.defaults.items():
+            if name not in result:
+                default = copy.deepcopy(given)
+                result[name] = self.visit(shape.members[name], default, _join(path, name))
         for name in schema.get("required", ()):
             if name not in result:
                 self.causes.append(required(_join(path, name)))
         self._count_properties(schema, result, path)
         return result
 
-    def _members(self, schema: Json, properties: Json, value: Json, path: str) -> Json:
-        others = schema.get("additionalProperties")
-        keep = schema.get(_PRESERVE) or others is True
+    def _members(self, shape: Shape, value: Json, path: str) -> Json:
+        schema, members, others = shape.schema, shape.members, shape.others
+        keep = schema.get(_PRESERVE) or schema.get("additionalProperties") is True
         embedded = ("apiVersion", "kind", "metadata") if schema.get(_EMBEDDED) else ()
         result = {}
         for name, member in value.items():
-            declared = properties.get(name)
+            declared = members.get(name)
             if not path and name in self.settled:
                 result[name] = member
             elif declared is not None:
+                if member.__class__ in declared.plain:
+                    result[name] = member
                 # A null stands for "not given" wherever the schema does not say nullable.
-                if member is not None or declared.get("nullable"):
+                elif member is not None or declared.schema.get("nullable"):
                     result[name] = self.visit(declared, member, _join(path, name))
-            elif isinstance(others, dict):
-                if member is not None or others.get("nullable"):
+            elif others is not None:
+                if member is not None or others.schema.get("nullable"):
                     here = _join(path, name)
                     self.keys[here] = f"{path}[{name}]"
                     result[name] = self.visit(others, member, here)
@@ -197,14 +261,14 @@ class _Walker:
             detail = f"{path} in body should have at least {schema['minProperties']} properties"
             self.causes.append(invalid_value(path, len(value), detail))
 
-    def _array(self, schema: Json, value: list[Any], path: str) -> list[Any]:
+    def _array(self, shape: Shape, value: list[Any], path: str) -> list[Any]:
+        schema, items = shape.schema, shape.items
         if len(value) > schema.get("maxItems", len(value)):
             self.causes.append(too_many(path, len(value), schema["maxItems"]))
         if len(value) < schema.get("minItems", 0):
             detail = f"{path} in body should have at least {schema['minItems']} items"
             self.causes.append(invalid_value(path, len(value), detail))
-        items = schema.get("items")
-        if items:
+        if items is not None:
             value = [self.visit(items, each, f"{path}[{i}]") for i, each in enumerate(value)]
         if schema.get("x-kubernetes-list-type") in ("map", "set") or schema.get("uniqueItems"):
             self._unique(schema.get("x-kubernetes-list-map-keys"), value, path)
@@ -259,22 +323,24 @@ class _Walker:
         detail = f"{path} in body should be {relation} {limit}"
         self.causes.append(invalid_value(path, value, detail))
 
-    def _combined(self, schema: Json, value: Any, path: str) -> None:
+    def _combined(self, shape: Shape, value: Any, path: str) -> None:
         """allOf, anyOf, oneOf and not only validate: they neither prune nor default."""
+        schema = shape.schema
+
+        def judged(branch: Json) -> list[Cause]:
+            return walk(shape.inside(branch), value, path).causes
+
         for each in schema.get("allOf", ()):
-            self.causes += self._judged(each, value, path)
+            self.causes += judged(each)
         for word, how_many in (("anyOf", "at least one"), ("oneOf", "one and only one")):
             if word in schema:
-                passing = sum(not self._judged(each, value, path) for each in schema[word])
+                passing = sum(not judged(each) for each in schema[word])
                 if passing == 0 or (word == "oneOf" and passing > 1):
                     detail = f"{path} in body must validate {how_many} schema ({word})"
                     self.causes.append(invalid_value(path, value, detail))
-        if "not" in schema and not self._judged(schema["not"], value, path):
+        if "not" in schema and not judged(schema["not"]):
             detail = f"{path} in body must not validate the schema (not)"
             self.causes.append(invalid_value(path, value, detail))
-
-    def _judged(self, schema: Json, value: Any, path: str) -> list[Cause]:
-        return walk(schema, value, self.definitions, path).causes
 
 
 def _join(path: str, name: str) -> str:

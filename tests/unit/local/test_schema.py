@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from primo_local.apiserver.models import shared_models
-from primo_local.apiserver.schema import walk
+from primo_local.apiserver.schema import Shape, walk
 
 Schema = dict[str, Any]
 
@@ -193,7 +193,7 @@ def test_a_value_is_not_changed_in_place() -> None:
 def test_built_in_quantities_are_stored_as_text() -> None:
     models = shared_models()
     pod = {"spec": {"containers": [{"name": "a", "resources": {"limits": {"x.com/gpu": 1}}}]}}
-    found = walk(models.schema("V1Pod"), pod, models.definitions)
+    found = walk(Shape(models.schema("V1Pod"), models.definitions), pod)
     assert found.causes == []
     assert found.value["spec"]["containers"][0]["resources"] == {"limits": {"x.com/gpu": "1"}}
 
