@@ -65,7 +65,8 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         memory.spec, memory.spec_generation = understand(obj["spec"]), generation
     spec = memory.spec.spec
     held = _held(memory.spec, obj.get("status") or {}, generation)
-    rest, moving = _trials(family, memory, uid, spec)
+    jobs, pods = _jobs_by_name(family), _pods_by_job(family)
+    rest, moving = _trials(family, jobs, pods, memory, uid, spec)
     if copies := _copies(family, uid, rest, moving):
         rest = tuple(left for block in rest if (left := _without(block, copies)).items)
         moving = tuple(trial for trial in moving if trial.name not in copies)
@@ -89,7 +90,7 @@ def observe(family: Family, memory: Memory, access: Access | None = None) -> Stu
         moving=moving,
         status=obj.get("status") or {},
         template=template,
-        leftovers=_leftovers(family, moving, uid),
+        leftovers=_leftovers(family, pods, moving, uid),
         requests=_requests(family, memory, uid, copies),
         # Without `retention` nobody asks for them.
         ended_jobs=_ended_jobs(family, uid, spec.retention) if spec and spec.retention else (),
@@ -235,14 +236,18 @@ def _made_by(pod: Object) -> str | None:
 
 
 def _trials(
-    family: Family, memory: Memory, uid: str, spec: StudySpec | None
+    family: Family,
+    jobs: Mapping[str, Object],
+    pods: Pods,
+    memory: Memory,
+    uid: str,
+    spec: StudySpec | None,
 ) -> tuple[tuple[Block[TrialRecord], ...], tuple[TrialRecord, ...]]:
     """Those at rest, in blocks, and the others; what somebody has made up is neither."""
     space = spec.problem().space if spec else None
     known = [block.made(_records, uid, space) for block in family.trials.blocks]
     for _, passed_over in known:
         memory.used_numbers |= passed_over
-    jobs, pods = _jobs_by_name(family), _pods_by_job(family)
     moving = []
     for view in own_trials(family.trials.moving.values(), uid):
         assert view.record
@@ -440,7 +445,9 @@ def _remembered(job: str, view: TrialView, memory: Memory) -> JobState:
     return memory.jobs.get(job, JobState.UNSEEN)
 
 
-def _leftovers(family: Family, moving: Iterable[TrialRecord], uid: str) -> dict[str, str]:
+def _leftovers(
+    family: Family, pods: Pods, moving: Iterable[TrialRecord], uid: str
+) -> dict[str, str]:
     """Jobs that still hold resources and are no open run: of an attempt that was given up."""
     open_runs = {t.run.job for t in moving if t.unfinished and t.run.open}
     unwanted = [
@@ -449,7 +456,7 @@ def _leftovers(family: Family, moving: Iterable[TrialRecord], uid: str) -> dict[
         if job["metadata"]["name"] not in open_runs
         and not job["metadata"].get("deletionTimestamp")
         and not _ended(job)
-        and not _main_ended(family, job)
+        and not _main_ended(job, pods)
     ]
     if not unwanted:
         return {}  # as a rule, and then there is no need to look at all trials
@@ -494,7 +501,8 @@ def _ended(job: Object) -> bool:
     return any(c["type"] in VERDICTS and c["status"] == "True" for c in conditions)
 
 
-def _main_ended(family: Family, job: Object) -> bool:
+def _main_ended(job: Object, pods: Pods) -> bool:
     """Its pod has ended, and the Job is about to: we act on the message, before the Job does."""
-    mine = [pod for pod in family.pods if job_of(pod) == job["metadata"]["name"]]
+    name = job["metadata"]["name"]
+    mine = [pod for pod, gone in pods.get(name, ()) if not gone and job_of(pod) == name]
     return bool(mine) and not any(lingers(pod) for pod in mine)

@@ -41,7 +41,7 @@ class History:
 
     def known(self) -> set[Key]:
         """Configurations that must not be proposed as new."""
-        return {self.problem.space.key(trial.configuration) for trial in self.trials}
+        return self.problem.space.keys(trial.configuration for trial in self.trials)
 
     def after(self, suggestion: Suggestion) -> "History":
         """As if the suggestion ran already."""

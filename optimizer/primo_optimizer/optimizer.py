@@ -7,6 +7,7 @@ a restart, a second replica and a benchmark are all the same thing to it.
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
+from operator import attrgetter
 from typing import Protocol
 
 from primo_optimizer.errors import InvalidSpecError, PrimoError
@@ -80,9 +81,8 @@ def suggest(
         InvalidSpecError: the algorithm has no such name, or not these settings.
     """
     check(problem)
-    trials = [_whole(problem, t) for t in sorted(trials, key=lambda trial: trial.number)]
-    first = max((trial.number + 1 for trial in trials), default=0)
-    first = max(first, next_number or 0)
+    trials = _whole(problem, sorted(trials, key=attrgetter("number")))
+    first = max(trials[-1].number + 1 if trials else 0, next_number or 0)
     # As it was asked before a prior was added: an explanation can be checked at any time.
     counting = tuple(prior for prior in problem.priors if prior.from_trial <= first)
     problem = replace(problem, priors=counting)
@@ -99,11 +99,18 @@ def suggest(
     )
 
 
-def _whole(problem: Problem, trial: Trial) -> Trial:
+def _whole(problem: Problem, trials: Sequence[Trial]) -> list[Trial]:
     """Without observations that lack an objective: a record may have been written by hand."""
     wanted = {objective.name for objective in problem.objectives}
-    seen = tuple(o for o in trial.observations if wanted <= o.values.keys())
-    return trial if len(seen) == len(trial.observations) else replace(trial, observations=seen)
+    whole = []
+    for trial in trials:
+        for seen in trial.observations:
+            if not wanted <= seen.values.keys():
+                left = tuple(o for o in trial.observations if wanted <= o.values.keys())
+                trial = replace(trial, observations=left)
+                break
+        whole.append(trial)
+    return whole
 
 
 def _limited(

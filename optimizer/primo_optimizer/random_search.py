@@ -27,7 +27,7 @@ def check_settings(settings: Mapping[str, Any]) -> list[str]:
 def suggest(
     problem: Problem, trials: Sequence[Trial], count: int, seed: int, next_number: int
 ) -> list[Suggestion]:
-    known = {problem.space.key(trial.configuration) for trial in trials}
+    known = problem.space.keys(trial.configuration for trial in trials)
     priors = densities(problem)
     fidelity = ladder(problem.fidelity)[-1] if problem.fidelity else None
     suggestions: list[Suggestion] = []
