@@ -31,6 +31,7 @@ class QuantityError(ValueError):
         super().__init__(f"{text!r} is not a quantity such as 500m, 2, 1.5Gi or 1e3")
 
 
+@lru_cache(maxsize=1024)  # the same few are in each Job and pod
 def parse(text: str) -> Fraction:
     """The exact value; raises QuantityError."""
     number, suffix = _split(text)
@@ -42,7 +43,11 @@ def canonical(value: str | int | float) -> str:
 
     A number is taken as its decimal text. Finer than a nano is rounded up, as the API server does.
     """
-    text = value if isinstance(value, str) else repr(value)
+    return _canonical(value if isinstance(value, str) else repr(value))
+
+
+@lru_cache(maxsize=1024)
+def _canonical(text: str) -> str:
     number, suffix = _split(text)
     exact = number * _factor(suffix)
     if suffix in _BINARY and suffix and exact.denominator == 1:
@@ -53,7 +58,6 @@ def canonical(value: str | int | float) -> str:
     return _shortest(exact, [(factor, name) for name, factor in _DECIMAL.items()])
 
 
-@lru_cache(maxsize=1024)  # the same few are in each Job and pod
 def _split(text: str) -> tuple[Fraction, str]:
     found = _QUANTITY.fullmatch(text)
     if found is None:
