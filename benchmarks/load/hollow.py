@@ -28,6 +28,7 @@ from primo_local.client import (
 from primo_local.controllers.events import Recorder
 from primo_local.controllers.informer import Informer
 from primo_local.controllers.job_loop import JobController
+from primo_local.garbage import look_seldom
 from primo_local.node.registration import Registration
 from primo_report.wire import Reduced, Summary, format_summary
 
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--controllers", action="store_true")
     given = parser.parse_args()
+    look_seldom()
     asyncio.run(serve(given.kubeconfig, given.record, controllers=given.controllers))
 
 

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import errno
 import fcntl
-import gc
 import logging
 import os
 import signal
@@ -17,11 +16,9 @@ from primo_local import pki
 from primo_local.apiserver.journal import Journal, JournalError
 from primo_local.apiserver.podlog import NodeAccess
 from primo_local.apiserver.server import Serving, serve
+from primo_local.garbage import look_seldom
 
 log = logging.getLogger("primo_local.apiserver")
-
-# Objects hold no cycles, and to look for some in those of 5,000 trials takes a second.
-NEW_OBJECTS = 100_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="0 takes the last one or a free one")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    gc.freeze()  # modules, which stay
-    gc.set_threshold(NEW_OBJECTS)
+    look_seldom()
     os.umask(0o077)  # whatever is written is for its owner alone
     state = pki.prepare(options.state_dir)
     # Held until the process ends: two servers in one directory would fight over its kubeconfig.

@@ -20,6 +20,7 @@ from primo_local.controllers.job_loop import JobController
 from primo_local.controllers.scheduler import NAME as SCHEDULER
 from primo_local.controllers.scheduler import Scheduler
 from primo_local.controllers.volumes import Volumes
+from primo_local.garbage import look_seldom
 from primo_local.node.agent import Agent
 from primo_local.node.devices import Devices, real_gpus
 from primo_local.node.kubelet_server import KubeletServer
@@ -163,6 +164,7 @@ def main() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Fields("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    look_seldom()
     become_subreaper()
     asyncio.run(_main(parse(sys.argv[1:])))
 
