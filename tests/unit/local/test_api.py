@@ -41,6 +41,10 @@ DEFINITION: Json = {
                             "status": {
                                 "type": "object",
                                 "x-kubernetes-preserve-unknown-fields": True,
+                                "properties": {"phase": {"type": "string"}},
+                                "x-kubernetes-validations": [
+                                    {"rule": "!has(self.phase) || self.phase != 'Bad'"}
+                                ],
                             },
                         },
                     }
@@ -224,6 +228,15 @@ def test_status_and_the_rest_change_apart(world: World) -> None:
     changed = world.change("widgets", "w", both, "status")
     assert changed["status"] == {"phase": "Done"}
     assert changed["spec"] == {"size": 1}
+
+
+@pytest.mark.parametrize("status", [{"phase": 1}, {"phase": "Bad"}], ids=["a type", "a rule"])
+def test_a_status_obeys_what_is_said_of_it(world: World, status: Json) -> None:
+    world.make("widgets", "default", widget())
+    written = refused(
+        lambda: world.change("widgets", "w", lambda obj: {**obj, "status": status}, "status")
+    )
+    assert written == (422, "Invalid")
 
 
 def test_a_stale_version_is_a_conflict(world: World) -> None:

@@ -189,6 +189,29 @@ def test_a_job_of_no_open_run_is_left_over_unless_it_ends_by_itself(
     assert seen_by(found).leftovers == ({"j": "uid-j"} if left else {})
 
 
+OF_JOB = [{"kind": "Job", "name": "j", "uid": "uid-j"}]
+
+
+@pytest.mark.parametrize(
+    ("where", "owners", "left"),
+    [
+        pytest.param("objects", OF_JOB, False, id="and its Job is about to"),
+        pytest.param("departed", OF_JOB, True, id="and is gone: there may be another"),
+        pytest.param("objects", [], True, id="and only wears the label"),
+    ],
+)
+def test_a_job_whose_pod_has_ended_is_not_left_over(
+    where: str, owners: list[dict[str, Any]], left: bool
+) -> None:
+    found = family(done(0))
+    metadata = {"name": "j", "uid": "uid-j", "ownerReferences": [owner("uid-t-0")]}
+    found.objects[Kind.JOB] = {"uid-j": {"metadata": metadata, "status": {}}}
+    of = {"name": "p", "uid": "uid-p", "labels": {names.JOB_LABEL: "j"}, "ownerReferences": owners}
+    pods = found.objects[Kind.POD] if where == "objects" else found.departed
+    pods["uid-p"] = {"metadata": of, "status": OVER}
+    assert seen_by(found).leftovers == ({"j": "uid-j"} if left else {})
+
+
 RUNNING = {"phase": "Running", "containerStatuses": [{"name": "train", "state": {"running": {}}}]}
 OVER = {"phase": "Failed", "containerStatuses": [{"name": "train", "state": {"terminated": {}}}]}
 
