@@ -1,14 +1,21 @@
 """Benchmark problems by name.
 
 lcbench-<id>, pd1-<name>, the synthetic ones, and variants of them with what real studies also
-have: failures, constraints, one and three objectives, no fidelity.
+have: failures, constraints, one and three objectives. With `-no-fidelity` behind it, without one.
 """
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from problems import lcbench, pd1, synthetic
-from problems.benchmark import NO_PRIORS, PRIOR_SETTINGS, Benchmark, Task
+from problems.benchmark import (
+    NO_FIDELITY,
+    NO_PRIORS,
+    PRIOR_SETTINGS,
+    Benchmark,
+    Task,
+    without_fidelity,
+)
 from problems.yardstick import load_yardstick
 
 __all__ = ["NO_PRIORS", "PRIOR_SETTINGS", "Benchmark", "Task", "expand", "load", "task"]
@@ -55,7 +62,9 @@ def load(name: str, data: Path) -> Benchmark:
     Raises:
         ValueError: there is none, or its yardstick has not been computed.
     """
-    return load_yardstick(task(name, data), data)
+    if name in synthetic.TASKS or not name.endswith(NO_FIDELITY):
+        return load_yardstick(task(name, data), data)
+    return without_fidelity(load(name.removesuffix(NO_FIDELITY), data))
 
 
 def _paper_tasks(data: Path) -> list[str]:  # noqa: ARG001
@@ -69,6 +78,10 @@ def _other_tasks(data: Path) -> list[str]:
 
 def _pd1(data: Path) -> list[str]:  # noqa: ARG001
     return [f"pd1-{name}" for name in pd1.TASKS]
+
+
+def _no_fidelity(data: Path) -> list[str]:
+    return [name + NO_FIDELITY for name in expand(("lcbench", "pd1"), data)]
 
 
 def _synthetic(data: Path) -> list[str]:  # noqa: ARG001
@@ -89,6 +102,7 @@ _GROUPS: dict[str, Callable[[Path], list[str]]] = {
     "lcbench-others": _other_tasks,
     "pd1": _pd1,
     "synthetic": _synthetic,
+    "no-fidelity": _no_fidelity,
     "special": _special,
     "all": _all,
 }

@@ -1,7 +1,7 @@
 """A benchmark problem: what an optimizer is told of it, and what only the harness knows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Configuration = Mapping[str, Any]
@@ -14,6 +14,7 @@ Beliefs = Mapping[str, Mapping[str, Configuration]]
 
 CONFIDENCE = 0.75
 NO_PRIORS = "none"
+NO_FIDELITY = "-no-fidelity"
 PRIOR_SETTINGS = ("good-good", "bad-good", "good-bad", "bad-bad", NO_PRIORS)
 
 
@@ -67,6 +68,22 @@ class Benchmark:
             for name, quality in zip(names, qualities, strict=True)
         ]
         return {**self.task.spec, "priors": believed}
+
+
+def without_fidelity(benchmark: Benchmark) -> Benchmark:
+    """The same problem for who can only train to the end."""
+    task = benchmark.task
+    full = task.spec["fidelity"]["max"]
+    spec = {name: value for name, value in task.spec.items() if name != "fidelity"}
+    return replace(
+        benchmark,
+        task=Task(
+            task.name + NO_FIDELITY,
+            task.group + NO_FIDELITY,
+            spec,
+            lambda configurations, _: task.evaluate(configurations, full),
+        ),
+    )
 
 
 def _prior(

@@ -23,6 +23,10 @@ SQRT5 = math.sqrt(5.0)
 
 # Kernel priors: normal on the logarithm, (mean, std); and the range that the fit may use.
 FIDELITY_LENGTHSCALE = (0.7, 1.0)
+# So many times shorter than the median of Hvarfner's prior for d dimensions: on the few dozen points
+# of a study that makes everything look linear, and the model too sure of it. Most of all where no
+# cheap observations lie between the full ones.
+SHORTER_WITH_FIDELITY, SHORTER = 3.3, 6.0
 LENGTHSCALE_STD = 1.0
 VARIANCE = (0.0, 1.0)
 NOISE = (-6.0, 1.5)
@@ -323,9 +327,8 @@ def _kernel_priors(
     d: int, with_fidelity: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[tuple[float, float]]]:
     """Mean and std of each log hyperparameter, (p,), and their ranges."""
-    # A third of the median of Hvarfner's prior for d dimensions: on the few dozen points of a study
-    # the full one makes everything look linear, and the model too sure of it.
-    lengthscale = math.sqrt(2.0) + 0.5 * math.log(d) - math.log(3.3)
+    shorter = SHORTER_WITH_FIDELITY if with_fidelity else SHORTER
+    lengthscale = math.sqrt(2.0) + 0.5 * math.log(d) - math.log(shorter)
     rows = [(lengthscale, LENGTHSCALE_STD, LENGTHSCALE_RANGE)] * d
     if with_fidelity:
         rows.append((*FIDELITY_LENGTHSCALE, LENGTHSCALE_RANGE))
