@@ -23,9 +23,9 @@ SQRT5 = math.sqrt(5.0)
 
 # Kernel priors: normal on the logarithm, (mean, std); and the range that the fit may use.
 FIDELITY_LENGTHSCALE = (0.7, 1.0)
-# So many times shorter than the median of Hvarfner's prior for d dimensions: on the few dozen points
-# of a study that makes everything look linear, and the model too sure of it. Most of all where no
-# cheap observations lie between the full ones.
+# So many times shorter than the median of Hvarfner's prior for d dimensions: on a study's few dozen
+# points that makes everything look linear, and the model too sure of it. Most of all where no cheap
+# observations lie between the full ones.
 SHORTER_WITH_FIDELITY, SHORTER = 3.3, 6.0
 LENGTHSCALE_STD = 1.0
 VARIANCE = (0.0, 1.0)

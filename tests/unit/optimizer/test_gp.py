@@ -48,6 +48,16 @@ def test_low_fidelities_teach_about_the_full_one() -> None:
     assert (np.abs(together - truth).mean(axis=0) < 0.7 * np.abs(alone - truth).mean(axis=0)).all()
 
 
+def test_between_a_few_full_observations_alone_it_is_less_sure() -> None:
+    rng = np.random.default_rng(3)
+    X, held_out = rng.random((8, 6)), rng.random((200, 6))
+    Y = (X[:, :1] - 0.4) ** 2 + X[:, 1:2] * X[:, 2:3]
+    numeric = np.zeros(6, dtype=np.int64)
+    _, alone = fit(X, None, Y, numeric).predict(held_out)
+    _, beside_cheap_ones = fit(X, np.ones(8), Y, numeric).predict(held_out)
+    assert np.median(alone) > 1.2 * np.median(beside_cheap_ones)
+
+
 def test_a_pending_point_takes_the_uncertainty_but_moves_no_mean() -> None:
     X, Y = _data(12)
     model = fit(X, None, Y, NUMERIC)
