@@ -93,7 +93,8 @@ class Supervisor:
         try:
             self._cluster.check()
         except ClusterStartError:
-            self._cluster.restart_api_server(60.0)
+            with contextlib.suppress(ClusterStartError):  # it may be killed while it starts
+                self._cluster.restart_api_server(60.0)
 
     def _remember(self, found: Observed) -> None:
         for place, values in self.seen.items():
