@@ -18,7 +18,7 @@ FRAMES = 40_000
 
 
 def loads(content: bytes) -> Any:
-    """As `json.loads`.
+    """As `json.loads`, but that integers beyond 64 bits may come as floats.
 
     Raises:
         ValueError: it is no JSON, or deeper than that.
