@@ -62,9 +62,9 @@ def load(name: str, data: Path) -> Benchmark:
     Raises:
         ValueError: there is none, or its yardstick has not been computed.
     """
-    if name in synthetic.TASKS or not name.endswith(NO_FIDELITY):
-        return load_yardstick(task(name, data), data)
-    return without_fidelity(load(name.removesuffix(NO_FIDELITY), data))
+    if name.endswith(NO_FIDELITY):
+        return without_fidelity(load(name.removesuffix(NO_FIDELITY), data))
+    return load_yardstick(task(name, data), data)
 
 
 def _paper_tasks(data: Path) -> list[str]:  # noqa: ARG001
@@ -90,7 +90,7 @@ def _synthetic(data: Path) -> list[str]:  # noqa: ARG001
 
 def _special(data: Path) -> list[str]:  # noqa: ARG001
     own = [name for name, task in synthetic.TASKS.items() if task.group == "special"]
-    return [*own, "lcbench-126026-diverging", "lcbench-126026-m3"]
+    return [*own, f"mf-dtlz2-d6m2{NO_FIDELITY}", "lcbench-126026-diverging", "lcbench-126026-m3"]
 
 
 def _all(data: Path) -> list[str]:

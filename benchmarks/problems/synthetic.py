@@ -97,12 +97,14 @@ def _task(
     evaluate: Callable[[Configuration, float | None], Values],
     objectives: Sequence[str],
     parameters: Sequence[Mapping[str, Any]],
-    fidelity: Mapping[str, Any] | None = EPOCHS,
     **more: Any,
 ) -> Task:
-    spec = {"objectives": [{"name": name} for name in objectives], "parameters": parameters, **more}
-    if fidelity is not None:
-        spec["fidelity"] = fidelity
+    spec = {
+        "objectives": [{"name": name} for name in objectives],
+        "parameters": parameters,
+        "fidelity": EPOCHS,
+        **more,
+    }
     return Task(name, group, spec, one_by_one(evaluate))
 
 
@@ -114,7 +116,6 @@ _TASKS = (
     _task("mixed-toy", "synthetic", mixed, ("error", "latency"), NETWORK),
     _task("mf-dtlz2-d6m3", "special", dtlz2(3), ("f1", "f2", "f3"), CUBE),
     _task("mf-branin", "special", single, ("branin",), PLANE),
-    _task("dtlz2-d6m2-no-fidelity", "special", dtlz2(2), ("f1", "f2"), CUBE, fidelity=None),
     _task(
         "mixed-toy-constrained",
         "special",
@@ -130,11 +131,9 @@ REFERENCES: Mapping[str, Mapping[str, float]] = {
     "mf-branin-currin": {"branin": 18.0, "currin": 6.0},
     "mf-dtlz2-d6m2": {"f1": 1.1, "f2": 1.1},
     "mf-dtlz2-d6m3": {"f1": 1.1, "f2": 1.1, "f3": 1.1},
-    "dtlz2-d6m2-no-fidelity": {"f1": 1.1, "f2": 1.1},
 }
 # Above the best front of DTLZ2, which is a part of the unit sphere; the others' are searched for.
 ATTAINABLE: Mapping[str, float] = {
     "mf-dtlz2-d6m2": 1.1**2 - math.pi / 4,
     "mf-dtlz2-d6m3": 1.1**3 - math.pi / 6,
-    "dtlz2-d6m2-no-fidelity": 1.1**2 - math.pi / 4,
 }
