@@ -81,7 +81,8 @@ def suggest(
         InvalidSpecError: the algorithm has no such name, or not these settings.
     """
     check(problem)
-    trials = _whole(problem, sorted(trials, key=attrgetter("number")))
+    wanted = {objective.name for objective in problem.objectives}
+    trials = [_whole(trial, wanted) for trial in sorted(trials, key=attrgetter("number"))]
     first = max(trials[-1].number + 1 if trials else 0, next_number or 0)
     # As it was asked before a prior was added: an explanation can be checked at any time.
     counting = tuple(prior for prior in problem.priors if prior.from_trial <= first)
@@ -99,18 +100,13 @@ def suggest(
     )
 
 
-def _whole(problem: Problem, trials: Sequence[Trial]) -> list[Trial]:
+def _whole(trial: Trial, wanted: set[str]) -> Trial:
     """Without observations that lack an objective: a record may have been written by hand."""
-    wanted = {objective.name for objective in problem.objectives}
-    whole = []
-    for trial in trials:
-        for seen in trial.observations:
-            if not wanted <= seen.values.keys():
-                left = tuple(o for o in trial.observations if wanted <= o.values.keys())
-                trial = replace(trial, observations=left)
-                break
-        whole.append(trial)
-    return whole
+    for seen in trial.observations:
+        if not wanted <= seen.values.keys():
+            whole = (o for o in trial.observations if wanted <= o.values.keys())
+            return replace(trial, observations=tuple(whole))
+    return trial
 
 
 def _limited(
