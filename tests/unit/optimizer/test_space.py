@@ -178,6 +178,17 @@ def test_configurations_that_differ_in_what_is_not_there_are_equal() -> None:
     assert NESTED.key(adam) != NESTED.key({**adam, "optimizer": "sgd", "momentum": 0.5})
 
 
+ONE = SearchSpace.from_spec([{"name": "x", "int": {"min": 0, "max": 9}}])
+TWO = SearchSpace.from_spec([{"name": name, "int": {"min": 0, "max": 2}} for name in "yx"])
+
+
+@pytest.mark.parametrize("space", [ONE, TWO, NESTED], ids=["one", "two", "conditions"])
+def test_the_keys_of_many_are_those_of_each(space: SearchSpace) -> None:
+    points = np.random.default_rng(0).random((20, len(space.parameters)))
+    configurations = [space.decode(point) for point in points]
+    assert space.keys(configurations) == {space.key(each) for each in configurations}
+
+
 def test_size_and_grid_count_what_differs() -> None:
     keys = [WORDS.key(configuration) for configuration in WORDS.grid()]
     # a=y: d; a=x: b=x: d; b=y or z: d=x has c, d=y has not
