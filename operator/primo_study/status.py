@@ -243,13 +243,7 @@ def _results(study: Study) -> dict[str, Any]:
     if not parts:
         return {"front_size": 0, "infeasible": infeasible}
     first = sorted(chain.from_iterable(part.first for part in parts), key=_observed)
-    given = np.array(
-        [
-            np.nan if o.reference_point is None else o.sign * o.reference_point
-            for o in problem.objectives
-        ]
-    )
-    reference = reference_point(_losses(first[:REFERENCE_ROWS], problem), given)
+    reference = reference_point(_losses(first[:REFERENCE_ROWS], problem), problem.reference)
     # Off the front of its part is off the front of all.
     candidates = sorted(chain.from_iterable(part.front for part in parts), key=_observed)
     front = _front(candidates, problem)

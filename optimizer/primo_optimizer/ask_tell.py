@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from primo_optimizer import shapes
 from primo_optimizer.errors import InvalidSpecError, PrimoError
 from primo_optimizer.optimizer import check, suggest
@@ -227,11 +225,7 @@ class AskTell:
         if not results:
             return 0.0
         losses = self.problem.losses([seen.values for _, seen in results])
-        given = [
-            np.nan if o.reference_point is None else o.sign * o.reference_point
-            for o in self.problem.objectives
-        ]
-        return float(hypervolume(losses, reference_point(losses, np.array(given))))
+        return float(hypervolume(losses, reference_point(losses, self.problem.reference)))
 
     def state(self) -> dict[str, Any]:
         """All there is to it as plain JSON data, for `restore`."""

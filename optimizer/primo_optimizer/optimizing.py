@@ -22,7 +22,7 @@ from primo_optimizer import candidates, initial_design
 from primo_optimizer.draws import Purpose, generator
 from primo_optimizer.history import History
 from primo_optimizer.improvement import NODES, WEIGHTS, log_improvement
-from primo_optimizer.pareto import non_dominated
+from primo_optimizer.pareto import aim, non_dominated
 from primo_optimizer.rungs import reached
 from primo_optimizer.surrogate import NothingLearntError, Prediction, Surrogate
 from primo_optimizer.transforms import bounded
@@ -294,7 +294,7 @@ def _scale(
     done: NDArray[np.float64],
     predicted: NDArray[np.float64],
 ) -> Scale:
-    """From what is predicted across the space and what was reached; the user's reference wins."""
+    """From what is predicted across the space and what was reached, and the user's reference."""
     ideal = np.quantile(predicted, IDEAL_QUANTILE, axis=0)
     reference = np.quantile(predicted, REFERENCE_QUANTILE, axis=0)
     if len(done):
@@ -302,11 +302,8 @@ def _scale(
         best, worst = front.min(axis=0), front.max(axis=0)
         ideal = np.minimum(ideal, best)
         reference = np.maximum(reference, worst + 0.1 * (worst - best))
-    for k, j in enumerate(fitted.columns):
-        objective = history.problem.objectives[j]
-        if objective.reference_point is not None:
-            reference[k] = objective.sign * objective.reference_point
-    # Nothing reached below the user's reference, or flat predictions: a span of the right size.
+    reference = aim(history.problem.reference[fitted.columns], reference, done)
+    # The user's reference is the best there is, or predictions are flat: a span of the right size.
     fallback = np.maximum(np.abs(reference) * 1e-6, 1e-12)
     ideal = np.minimum(ideal, reference - fallback)
     return Scale(ideal, reference - ideal)

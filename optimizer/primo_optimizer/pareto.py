@@ -142,6 +142,24 @@ def reference_point(
     return np.where(np.isnan(given), worst + 0.1 * span, given)
 
 
+def aim(
+    given: NDArray[np.float64], derived: NDArray[np.float64], losses: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The reference point that a search improves on: the user's, as soon as it is within reach.
+
+    Until something is better than it in all objectives nothing else is a gain: to a search that
+    improves on it all of a bad start looks the same. The search is after the front until then.
+
+    Args:
+        given: (m,), NaN where the user gave none.
+        derived: (m,) from what is known of the front.
+        losses: (n, m) reached.
+    """
+    within = (losses < np.where(np.isnan(given), np.inf, given)).all(axis=1)
+    wanted = given if within.any() else np.maximum(given, derived)
+    return np.where(np.isnan(given), derived, wanted)
+
+
 def hypervolume(losses: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
     """Exact volume that the rows dominate below the reference point.
 

@@ -207,6 +207,15 @@ class Problem:
     def full_fidelity(self) -> float | None:
         return self.fidelity.max if self.fidelity else None
 
+    @property
+    def reference(self) -> NDArray[np.float64]:
+        """(m,) the users' reference points as losses; NaN where none is given."""
+        points = [
+            np.nan if o.reference_point is None else o.sign * o.reference_point
+            for o in self.objectives
+        ]
+        return np.array(points, dtype=np.float64)
+
     def losses(self, values: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
         """Objective values as losses.
 

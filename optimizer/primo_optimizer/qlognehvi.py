@@ -47,11 +47,7 @@ def improve(
     """On the hypervolume, or on a scalarization where that is too dear or not what is wanted."""
     if problem.preference or not 2 <= len(learnt.columns) <= MAX_HYPERVOLUME_OBJECTIVES:
         return improve_scalarized(problem, learnt, step, rng)
-    given = [
-        np.nan if o.reference_point is None else o.sign * o.reference_point
-        for o in problem.objectives
-    ]
     front = learnt.evidence.front()[:, learnt.columns]
     step = replace(step, baseline=step.baseline[:MAX_BASELINE])
-    reference = np.array(given, dtype=np.float64)[learnt.columns]
+    reference = problem.reference[learnt.columns]
     return learnt.models.hypervolume_improvement(step, reference, front), {}

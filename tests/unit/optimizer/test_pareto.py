@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from primo_optimizer.pareto import (
     PAIRWISE,
     REFERENCE_ROWS,
+    aim,
     best_first,
     front_ranks,
     hypervolume,
@@ -173,6 +174,30 @@ class TestReferencePoint:
         found = reference_point(np.zeros((0, 2)), np.array([1.0, NAN]))
         assert found[0] == 1.0
         assert np.isnan(found[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "aimed"),
+    [
+        pytest.param((NAN, NAN), (5, 6), id="none is given"),
+        pytest.param((4, NAN), (4, 6), id="one is, and is reached"),
+        pytest.param((1, NAN), (5, 6), id="out of reach"),
+        pytest.param((4, 4), (4, 4), id="one row is better than both"),
+        pytest.param((4, 2), (5, 6), id="each is reached, by different rows"),
+        pytest.param((9, 1), (9, 6), id="wider than what is derived"),
+        pytest.param((1, 3), (5, 6), id="equal is not better"),
+    ],
+)
+def test_a_search_aims_at_what_was_given_once_it_is_within_reach(
+    given: tuple[float, float], aimed: tuple[float, float]
+) -> None:
+    reached = np.array([[1.0, 5.0], [3.0, 3.0], [5.0, 1.0]])
+    assert tuple(aim(np.array(given), np.array([5.0, 6.0]), reached)) == aimed
+
+
+def test_before_anything_is_reached_nothing_is_within_reach() -> None:
+    found = aim(np.array([4.0, NAN]), np.array([5.0, 6.0]), np.zeros((0, 2)))
+    assert found.tolist() == [5.0, 6.0]
 
 
 def test_one_loss_orders_by_itself_and_ties_by_row() -> None:

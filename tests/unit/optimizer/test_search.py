@@ -54,3 +54,28 @@ def test_good_priors_help_on_average() -> None:
 def test_one_objective_is_found_to_a_hundredth() -> None:
     found = [study(ONE, seed, 15, algorithm="primo").full_losses().min() for seed in range(4)]
     assert sum(loss < 1e-2 for loss in found) >= 3
+
+
+def _out_of_reach(benchmark: Benchmark) -> list[dict[str, Any]]:
+    return [{**objective, "referencePoint": -5.0} for objective in benchmark.spec["objectives"]]
+
+
+@pytest.mark.parametrize(("algorithm", "budget"), [("primo", 8), ("qlognehvi", 16)])
+def test_a_reference_point_out_of_reach_does_not_lead_the_search_astray(
+    algorithm: str, budget: float
+) -> None:
+    objectives = _out_of_reach(BRANIN_CURRIN)
+    top = attainable(BRANIN_CURRIN)
+    found = [
+        study(BRANIN_CURRIN, seed, budget, algorithm, objectives=objectives).hypervolume() / top
+        for seed in range(2)
+    ]
+    assert min(found) > 0.9
+
+
+def test_nor_with_one_objective() -> None:
+    found = [
+        study(ONE, seed, 15, "primo", objectives=_out_of_reach(ONE)).full_losses().min()
+        for seed in range(4)
+    ]
+    assert sum(loss < 1e-2 for loss in found) >= 3
