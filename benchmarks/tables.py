@@ -73,6 +73,14 @@ def by_group(rows: Sequence[Row], logs: Sequence[Row] = ()) -> str:
 
 
 def by_problem(rows: Sequence[Row], logs: Sequence[Row] = ()) -> str:
+    """A table for each group of problems."""
+    groups = dict.fromkeys(row["group"] for row in rows)
+    return "\n\n".join(
+        _problems([row for row in rows if row["group"] == group], logs) for group in groups
+    )
+
+
+def _problems(rows: Sequence[Row], logs: Sequence[Row]) -> str:
     problems = {(row["problem"], row["priors"], row["workers"]) for row in rows}
     logs = [row for row in logs if (row["problem"], row["priors"], row["workers"]) in problems]
     names = list(dict.fromkeys(row["problem"] for row in rows))

@@ -2,12 +2,13 @@
 
 lcbench-<id>, pd1-<name>, the synthetic ones, and variants of them with what real studies also
 have: failures, constraints, one and three objectives. With `-no-fidelity` behind it, without one.
+bt-<name> are test problems of BoTorch.
 """
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from problems import lcbench, pd1, synthetic
+from problems import botorch_suite, lcbench, pd1, synthetic
 from problems.benchmark import (
     NO_FIDELITY,
     NO_PRIORS,
@@ -43,6 +44,8 @@ def task(name: str, data: Path) -> Task:
     family, _, rest = name.partition("-")
     if family == "pd1":
         return pd1.task(rest, data)
+    if family == botorch_suite.PREFIX:
+        return botorch_suite.task(rest)
     if family != "lcbench":
         raise ValueError(f"problem: {name!r} is unknown (groups: {', '.join(_GROUPS)})")
     identifier, _, variant = rest.partition("-")
@@ -93,6 +96,10 @@ def _special(data: Path) -> list[str]:  # noqa: ARG001
     return [*own, f"mf-dtlz2-d6m2{NO_FIDELITY}", "lcbench-126026-diverging", "lcbench-126026-m3"]
 
 
+def _botorch(data: Path) -> list[str]:  # noqa: ARG001
+    return list(botorch_suite.TASKS)
+
+
 def _all(data: Path) -> list[str]:
     return expand(GROUPS, data)
 
@@ -103,6 +110,7 @@ _GROUPS: dict[str, Callable[[Path], list[str]]] = {
     "pd1": _pd1,
     "synthetic": _synthetic,
     "no-fidelity": _no_fidelity,
+    "botorch": _botorch,
     "special": _special,
     "all": _all,
 }

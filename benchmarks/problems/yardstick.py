@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from primo_optimizer import Problem
 from primo_optimizer.pareto import hypervolume, non_dominated
-from problems import synthetic
+from problems import botorch_suite, synthetic
 from problems.benchmark import Beliefs, Benchmark, Configuration, Task, Values
 
 FILE = Path(__file__).with_name("yardsticks.json")
@@ -51,6 +51,11 @@ PAPER: Mapping[str, tuple[tuple[float, float], float]] = {
     "pd1-lm1b-transformer-2048": ((1, 1000), 371.020),
     "pd1-translate_wmt-xformer_translate-64": ((1, 20000), 12387.35),
 }
+
+
+# Of others, where the literature has them.
+REFERENCES = {**synthetic.REFERENCES, **botorch_suite.REFERENCES}
+ATTAINABLE = {**synthetic.ATTAINABLE, **botorch_suite.ATTAINABLE}
 
 
 def load_yardstick(task: Task, data: Path) -> Benchmark:
@@ -113,7 +118,7 @@ def compute(task: Task) -> dict[str, Any]:
     sample = _evaluated(task, problem, problem.space.spread(uniform))
     reference = np.quantile(sample.losses, REFERENCE_QUANTILE, axis=0)
     for j, objective in enumerate(problem.objectives):
-        known = synthetic.REFERENCES.get(task.name, {}).get(objective.name)
+        known = REFERENCES.get(task.name, {}).get(objective.name)
         reference[j] = reference[j] if known is None else objective.sign * known
     return {
         "reference": {
@@ -155,8 +160,8 @@ def attainable(
     The search goes towards one trade-off at a time, and more than once: what is best by one
     objective is often in a far corner of the space that the front alone does not lead to.
     """
-    if task.name in synthetic.ATTAINABLE:
-        return synthetic.ATTAINABLE[task.name]
+    if task.name in ATTAINABLE:
+        return ATTAINABLE[task.name]
     ideal = sample.losses.min(axis=0)
     scaled = replace(sample, losses=(sample.losses - ideal) / (reference - ideal))
     front = _front(scaled)
