@@ -87,4 +87,5 @@ def task(name: str) -> Task:
     }
     if constraints:
         spec["constraints"] = [{"metric": name, "atLeast": 0.0} for name in constraints]
-    return Task(f"{PREFIX}-{name}", "botorch", spec, evaluate)
+    group = "botorch" if len(objectives) > 1 else "botorch-single"
+    return Task(f"{PREFIX}-{name}", group, spec, evaluate)
