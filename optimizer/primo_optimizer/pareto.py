@@ -149,6 +149,7 @@ def aim(
 
     Until something is better than it in all objectives nothing else is a gain: to a search that
     improves on it all of a bad start looks the same. The search is after the front until then.
+    BoTorch's `infer_reference_point` has the same rule.
 
     Args:
         given: (m,), NaN where the user gave none.

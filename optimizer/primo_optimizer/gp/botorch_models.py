@@ -33,7 +33,6 @@ from torch import Tensor
 
 from primo_optimizer.gp.model import Embedding, SingularModelError
 from primo_optimizer.gp.threads import single_thread
-from primo_optimizer.pareto import aim
 
 # Fits and climbs are stopped here; sharper ones do not find better configurations.
 FIT_ITERATIONS, CLIMB_ITERATIONS = 50, 10
@@ -156,9 +155,9 @@ class Models:
         objective = WeightedMCMultiOutputObjective(
             -torch.ones(self.v, dtype=torch.double), outcomes=list(range(self.v))
         )
-        given, reached = self._standardized(reference), self._standardized(front)
-        inferred = -infer_reference_point(_tensor(-reached)).numpy()
-        worst = _tensor(-aim(given, inferred, reached))
+        worst = infer_reference_point(
+            -self._standardized(front), max_ref_point=-self._standardized(reference)
+        )
         constraints = self._constraints() or None
         with _alone(step.seed):
             baseline = _tensor(self.embedding(step.baseline))
@@ -197,8 +196,8 @@ class Models:
             )
         return Acquisition(self.embedding, function, step.seed)
 
-    def _standardized(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (losses - self.mean[: self.v]) / self.std[: self.v]
+    def _standardized(self, losses: NDArray[np.float64]) -> Tensor:
+        return _tensor((losses - self.mean[: self.v]) / self.std[: self.v])
 
     def _pending(self, step: Step) -> Tensor | None:
         return _tensor(self.embedding(step.pending)) if len(step.pending) else None
