@@ -61,14 +61,13 @@ ATTAINABLE: Mapping[str, float] = {
 
 def task(name: str) -> Task:
     """Its objectives are f1, f2 and so on, all minimised; constraints c1, c2 are at least 0."""
-    known = [task.removeprefix(f"{PREFIX}-") for task in TASKS]
-    if name not in known:
-        raise ValueError(f"{PREFIX}-{name}: is not one of {', '.join(known)}")
+    if name not in _MAKE:
+        raise ValueError(f"{PREFIX}-{name}: is not one of {', '.join(_MAKE)}")
     function = _MAKE[name]().double()
     objectives = [f"f{j + 1}" for j in range(function.num_objectives)]
     constraints = [f"c{j + 1}" for j in range(getattr(function, "num_constraints", 0))]
     parameters = [
-        floating(f"x{j + 1:02}", float(low), float(high))
+        floating(f"x{j + 1:02}", low, high)
         for j, (low, high) in enumerate(function.bounds.T.tolist())
     ]
 
