@@ -1,7 +1,8 @@
 """Benchmark problems by name.
 
 lcbench-<id>, pd1-<name>, the synthetic ones, and variants of them with what real studies also
-have: failures, constraints, one and three objectives. With `-no-fidelity` behind it, without one.
+have: failures, constraints, three objectives. With `-one-objective` behind it, the first one alone;
+with `-no-fidelity` behind that, without a fidelity.
 bt-<name> are test problems of BoTorch.
 """
 
@@ -12,9 +13,11 @@ from problems import botorch_suite, lcbench, pd1, synthetic
 from problems.benchmark import (
     NO_FIDELITY,
     NO_PRIORS,
+    ONE_OBJECTIVE,
     PRIOR_SETTINGS,
     Benchmark,
     Task,
+    one_objective,
     without_fidelity,
 )
 from problems.yardstick import load_yardstick
@@ -39,6 +42,8 @@ def task(name: str, data: Path) -> Task:
     Raises:
         ValueError: there is none.
     """
+    if name.endswith(ONE_OBJECTIVE):
+        return one_objective(task(name.removesuffix(ONE_OBJECTIVE), data))
     if name in synthetic.TASKS:
         return synthetic.TASKS[name]
     family, _, rest = name.partition("-")
@@ -87,6 +92,10 @@ def _no_fidelity(data: Path) -> list[str]:
     return [name + NO_FIDELITY for name in expand(("lcbench", "pd1"), data)]
 
 
+def _one_objective(data: Path) -> list[str]:
+    return [name + ONE_OBJECTIVE for name in expand(("lcbench", "pd1"), data)]
+
+
 def _synthetic(data: Path) -> list[str]:  # noqa: ARG001
     return [name for name, task in synthetic.TASKS.items() if task.group == "synthetic"]
 
@@ -110,6 +119,7 @@ _GROUPS: dict[str, Callable[[Path], list[str]]] = {
     "pd1": _pd1,
     "synthetic": _synthetic,
     "no-fidelity": _no_fidelity,
+    "one-objective": _one_objective,
     "botorch": _botorch,
     "special": _special,
     "all": _all,

@@ -15,6 +15,7 @@ Beliefs = Mapping[str, Mapping[str, Configuration]]
 CONFIDENCE = 0.75
 NO_PRIORS = "none"
 NO_FIDELITY = "-no-fidelity"
+ONE_OBJECTIVE = "-one-objective"
 PRIOR_SETTINGS = ("good-good", "bad-good", "good-bad", "bad-bad", NO_PRIORS)
 
 
@@ -68,6 +69,14 @@ class Benchmark:
             for name, quality in zip(names, qualities, strict=True)
         ]
         return {**self.task.spec, "priors": believed}
+
+
+def one_objective(task: Task) -> Task:
+    """The same trainings for who minimises the first objective alone."""
+    spec = {**task.spec, "objectives": task.spec["objectives"][:1]}
+    return replace(
+        task, name=task.name + ONE_OBJECTIVE, group=task.group + ONE_OBJECTIVE, spec=spec
+    )
 
 
 def without_fidelity(benchmark: Benchmark) -> Benchmark:

@@ -34,8 +34,9 @@ AUGMENTED = 0.01
 # Cells of a front for each unit of a scaled loss, by number of objectives; rows compared at once.
 RESOLUTION = {1: 1_000, 2: 1_000, 3: 50}
 PART = 1_000
-# A derived reference point is this quantile of random configurations, in each objective.
-REFERENCE_QUANTILE = 0.8
+# A derived reference point is this quantile of random configurations in each objective; of a single
+# one, where it is a matter of a few draws, a worse one would leave nothing to tell optimizers by.
+REFERENCE_QUANTILE, REFERENCE_QUANTILE_OF_ONE = 0.8, 0.2
 # In the unit cube: a good prior is not exactly right. As in the paper.
 PRIOR_NOISE = 0.01
 SEED = 20_260_101
@@ -116,7 +117,9 @@ def compute(task: Task) -> dict[str, Any]:
     rng = np.random.default_rng(SEED)
     uniform = rng.random((DRAWS, len(problem.space.parameters)))
     sample = _evaluated(task, problem, problem.space.spread(uniform))
-    reference = np.quantile(sample.losses, REFERENCE_QUANTILE, axis=0)
+    single = len(problem.objectives) == 1
+    quantile = REFERENCE_QUANTILE_OF_ONE if single else REFERENCE_QUANTILE
+    reference = np.quantile(sample.losses, quantile, axis=0)
     for j, objective in enumerate(problem.objectives):
         known = REFERENCES.get(task.name, {}).get(objective.name)
         reference[j] = reference[j] if known is None else objective.sign * known
