@@ -88,12 +88,8 @@ def _pd1(data: Path) -> list[str]:  # noqa: ARG001
     return [f"pd1-{name}" for name in pd1.TASKS]
 
 
-def _no_fidelity(data: Path) -> list[str]:
-    return [name + NO_FIDELITY for name in expand(("lcbench", "pd1"), data)]
-
-
-def _one_objective(data: Path) -> list[str]:
-    return [name + ONE_OBJECTIVE for name in expand(("lcbench", "pd1"), data)]
+def _variants(suffix: str) -> Callable[[Path], list[str]]:
+    return lambda data: [name + suffix for name in expand(("lcbench", "pd1"), data)]
 
 
 def _synthetic(data: Path) -> list[str]:  # noqa: ARG001
@@ -118,8 +114,9 @@ _GROUPS: dict[str, Callable[[Path], list[str]]] = {
     "lcbench-others": _other_tasks,
     "pd1": _pd1,
     "synthetic": _synthetic,
-    "no-fidelity": _no_fidelity,
-    "one-objective": _one_objective,
+    "no-fidelity": _variants(NO_FIDELITY),
+    "one-objective": _variants(ONE_OBJECTIVE),
+    "one-objective-no-fidelity": _variants(ONE_OBJECTIVE + NO_FIDELITY),
     "botorch": _botorch,
     "special": _special,
     "all": _all,
