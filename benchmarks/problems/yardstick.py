@@ -54,7 +54,7 @@ PAPER: Mapping[str, tuple[tuple[float, float], float]] = {
 }
 
 
-# Of others, where the literature has them.
+# Of others: from the literature, or chosen beside the problem.
 REFERENCES = {**synthetic.REFERENCES, **botorch_suite.REFERENCES}
 ATTAINABLE = {**synthetic.ATTAINABLE, **botorch_suite.ATTAINABLE}
 
