@@ -75,8 +75,9 @@ def run(
     """Run a study to its end and show its Pareto front.
 
     Without --context everything runs on this machine: a local cluster, the operator, the trials.
-    Exits with 0 when the study completed, 1 when it failed, 2 when the manifest is wrong or
-    something that is needed did not start, has ended, or cannot be reached; 130 after Ctrl-C.
+    Exits with 0 when the study completed with a front, 1 when it failed or has none, 2 when the
+    manifest is wrong or something that is needed did not start, has ended, or cannot be reached;
+    130 after Ctrl-C.
     """
     from primo_cli.run import run_study
 

@@ -103,11 +103,12 @@ def _follow(
     console = Console()
     study, trials = _watch(kube, name, namespace, tend, console)
     console.print(front_table(study, trials))
-    if study["status"].get("front"):
+    front = study["status"].get("front")
+    if front:
         path = picture or Path(f"{name}.front.png")
         console.print(plain(f"picture: {_picture(study, trials, path)}"))
     console.print(last_words(study))
-    return COMPLETED if study["status"]["phase"] == "Completed" else FAILED
+    return COMPLETED if front and study["status"]["phase"] == "Completed" else FAILED
 
 
 def _picture(study: Manifest, trials: list[Manifest], path: Path) -> str:

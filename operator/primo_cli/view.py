@@ -33,6 +33,8 @@ def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> Ren
         head.add_row("rungs", _rungs(trials))
     if spent := _spent(study):
         head.add_row("spent", spent)
+    for reason, messages in _reasons(trials, "Failed").items():
+        head.add_row("failures", plain(f"{len(messages)} {reason}, the latest: {messages[-1]}"))
     infeasible = f", {status['infeasible']} infeasible" if status.get("infeasible") else ""
     head.add_row("front", f"{status.get('frontSize') or 0} trade-offs{infeasible}")
     head.add_row("hypervolume", status.get("hypervolumeText") or "-")
@@ -133,6 +135,17 @@ def _running(trials: Sequence[Object]) -> RenderableType:
             plain(words),
         )
     return table
+
+
+def _reasons(trials: Sequence[Object], phase: str) -> Mapping[str, Sequence[str]]:
+    """Why trials are in a phase: the messages of each reason, the latest trial's last."""
+    found: dict[str, list[str]] = {}
+    for trial in trials:
+        status = trial.get("status") or {}
+        if _phase(trial) == phase and status.get("reason"):
+            message = status.get("message") or "no message"
+            found.setdefault(status["reason"], []).append(message)
+    return found
 
 
 def _phase(trial: Object) -> str:

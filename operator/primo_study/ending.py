@@ -168,13 +168,15 @@ def _nothing_left(study: Study) -> Ending | None:
 
 
 def _empty_handed(study: Study) -> str:
-    """Why there is no front: short runs may use a budget up before one has gone all the way."""
+    """Why there is no front: short runs, or failures, may use a budget up."""
     if study.unfinished or study.count(TrialPhase.COMPLETED):
         return ""
+    failed = list(study.in_phase(TrialPhase.FAILED))
+    latest = f"; the latest failure: {_why(failed[-1])}" if failed else ""
     observed = [seen.fidelity for t in study.trials for seen in t.observations if seen.fidelity]
     if not observed or study.full_fidelity is None:
-        return "; there is no result: no trial was observed"
+        return f"; there is no result: no trial was observed{latest}"
     return (
         f"; there is no result: no trial was observed at full fidelity, {study.full_fidelity:g},"
-        f" the furthest at {max(observed):g}"
+        f" the furthest at {max(observed):g}{latest}"
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from primo_cli.run import read
+from primo_cli.kube import Kube
+from primo_cli.run import COMPLETED, FAILED, _follow, read
 from primo_optimizer import InvalidSpecError
 from support.examples import example
 
@@ -86,3 +87,38 @@ def test_it_takes_one_study_with_a_name(manifests: Any, words: str, tmp_path: Pa
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert refused(tmp_path / "no.yaml") == f"{tmp_path / 'no.yaml'}: No such file or directory"
+
+
+class EndedStudy(Kube):
+    """A cluster whose study has ended so."""
+
+    def __init__(self, **status: Any) -> None:
+        self._status = status
+
+    def apply(self, manifest: Any, namespace: str | None = None) -> dict[str, Any]:
+        return dict(manifest)
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        ended = {"type": self._status["phase"], "status": "True", "reason": "R", "message": "why"}
+        return {**study(), "status": {**self._status, "conditions": [ended]}}
+
+    def trials(self, study: str, namespace: str) -> list[dict[str, Any]]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("phase", "front", "code"),
+    [
+        pytest.param("Completed", True, COMPLETED, id="with a front"),
+        pytest.param("Completed", False, FAILED, id="no trial came to anything"),
+        pytest.param("Failed", True, FAILED, id="more failures than allowed"),
+    ],
+)
+def test_the_exit_code_says_whether_there_is_a_result(
+    phase: str, front: bool, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {each["name"]: 0.1 for each in study()["spec"]["objectives"]}
+    status = {"front": [{"trial": 0, "values": values}]} if front else {}
+    ended = EndedStudy(phase=phase, **status)
+    assert _follow(ended, [study()], "team", tmp_path / "front.png", lambda: None) == code
+    assert f"{phase}: R: why" in capsys.readouterr().out

@@ -77,6 +77,24 @@ def test_infeasible_trials_and_a_warm_start_that_failed_are_told_while_it_runs()
     assert "not yet" not in text
 
 
+def in_phase(number: int, phase: str, **status: str) -> dict[str, Any]:
+    return {
+        "spec": {"number": number, "parameters": {}},
+        "status": {"phase": phase, **status},
+    }
+
+
+def test_failures_are_counted_by_reason_with_what_the_latest_says() -> None:
+    failed = [
+        in_phase(3, "Failed", reason="Failed", message="exit code 1: Traceback"),
+        in_phase(4, "Failed", reason="OutOfMemory"),
+        in_phase(5, "Failed", reason="Failed", message="exit code 2: no file trian.py"),
+    ]
+    text = shown(study_view(study(), [*TRIALS, *failed], 3.0))
+    assert "2 Failed, the latest: exit code 2: no file trian.py" in text
+    assert "1 OutOfMemory, the latest: no message" in text
+
+
 def test_a_picture_is_drawn_with_and_without_infeasible_trials(tmp_path: Path) -> None:
     found = study(front=[entry(0, 0.1)])
     for trials in (TRIALS[:2], TRIALS):

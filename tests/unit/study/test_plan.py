@@ -455,7 +455,7 @@ def test_how_a_study_ends(found: Study, reason: str | None) -> None:
 
 
 PAUSED = trial(1, PHASE.PAUSED, ended(), observations=(seen(3.0),))
-FAILED = trial(2, PHASE.FAILED, ended(reason="Failed"))
+FAILED = trial(2, PHASE.FAILED, ended(reason="Failed"), reason="Failed")
 
 
 @pytest.mark.parametrize(
@@ -470,12 +470,17 @@ FAILED = trial(2, PHASE.FAILED, ended(reason="Failed"))
                 status={"nextTrial": 3},
             ),
             "used up: 3 trials of 2; there is no result: no trial was observed at full fidelity, 9,"
-            " the furthest at 3",
-            id="short runs alone",
+            " the furthest at 3; the latest failure: trial 2 Failed: no message",
+            id="short runs and a failure",
         ),
         pytest.param(
-            study(FAILED, spec=spec(budget={"trials": 1}, fidelity=None), status={"nextTrial": 3}),
-            "used up: 3 trials of 1; there is no result: no trial was observed",
+            study(
+                replace(FAILED, message="exit code 2: no file trian.py"),
+                spec=spec(budget={"trials": 1}, fidelity=None),
+                status={"nextTrial": 3},
+            ),
+            "used up: 3 trials of 1; there is no result: no trial was observed; the latest failure:"
+            " trial 2 Failed: exit code 2: no file trian.py",
             id="failures alone",
         ),
         pytest.param(
