@@ -133,7 +133,7 @@ def _watch(
         while True:
             study, trials = _look(kube, name, namespace, tend)
             live.update(study_view(study, trials, time.monotonic() - began))
-            if not console.is_terminal and (line := one_line(study)) != told:
+            if not console.is_terminal and (line := one_line(study, trials)) != told:
                 told = line
                 console.print(plain(line))
             if (study.get("status") or {}).get("phase") in ("Completed", "Failed"):

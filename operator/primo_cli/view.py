@@ -33,6 +33,8 @@ def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> Ren
         head.add_row("rungs", _rungs(trials))
     if spent := _spent(study):
         head.add_row("spent", spent)
+    for reason, messages in _reasons(trials, "Queued").items():
+        head.add_row("waiting", plain(f"{len(messages)} {reason}: {messages[-1]}"))
     for reason, messages in _reasons(trials, "Failed").items():
         head.add_row("failures", plain(f"{len(messages)} {reason}, the latest: {messages[-1]}"))
     infeasible = f", {status['infeasible']} infeasible" if status.get("infeasible") else ""
@@ -45,14 +47,17 @@ def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> Ren
     return Group(head, _running(trials))
 
 
-def one_line(study: Object) -> str:
-    """Where it stands, for a log."""
+def one_line(study: Object, trials: Sequence[Object]) -> str:
+    """Where it stands, for a log; what trials wait for only while none runs."""
     status = study.get("status") or {}
     words = [status.get("phase") or "Pending", f"trials {status.get('progress') or '0'}"]
     if spent := _spent(study):
         words.append(spent)
     if status.get("frontSize"):
         words.append(f"front {status['frontSize']}, hypervolume {status['hypervolumeText']}")
+    if not any(_phase(trial) == "Running" for trial in trials):
+        waiting = _reasons(trials, "Queued").items()
+        words += [f"waiting: {reason}: {messages[-1]}" for reason, messages in waiting]
     return ", ".join(words)
 
 

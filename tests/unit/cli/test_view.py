@@ -95,6 +95,22 @@ def test_failures_are_counted_by_reason_with_what_the_latest_says() -> None:
     assert "1 OutOfMemory, the latest: no message" in text
 
 
+NO_CLAIM = '0/1 nodes are available: persistentvolumeclaim "nope" not found.'
+
+
+def test_what_queued_trials_wait_for_is_told() -> None:
+    queued = [
+        in_phase(number, "Queued", reason="Unschedulable", message=NO_CLAIM) for number in (3, 4)
+    ]
+    assert f"2 Unschedulable: {NO_CLAIM}" in shown(study_view(study(), queued, 3.0))
+    assert one_line(study(), queued) == f"Pending, trials 0, waiting: Unschedulable: {NO_CLAIM}"
+
+
+def test_a_log_does_not_tell_of_trials_that_wait_for_others() -> None:
+    queued = in_phase(4, "Queued", reason="Unschedulable", message="Insufficient nvidia.com/gpu.")
+    assert one_line(study(), [in_phase(3, "Running"), queued]) == "Pending, trials 0"
+
+
 def test_a_picture_is_drawn_with_and_without_infeasible_trials(tmp_path: Path) -> None:
     found = study(front=[entry(0, 0.1)])
     for trials in (TRIALS[:2], TRIALS):
@@ -114,10 +130,10 @@ def test_rungs_are_shown_of_a_study_that_has_some() -> None:
 
 def test_what_promotions_spend_is_shown_where_it_is_limited() -> None:
     spent = study(progress="9/36", budgetUsed={"trials": 9, "fullEvaluations": 10 / 3})
-    assert one_line(spent) == "Pending, trials 9/36"
+    assert one_line(spent, []) == "Pending, trials 9/36"
     budget = {"trials": 36, "fullEvaluations": 20, "gpuHours": 1.5}
     limited = {**spent, "spec": {**SPEC, "budget": budget}}
     words = "full evaluations 3.333/20, GPU-hours 0/1.5"
-    assert one_line(limited) == f"Pending, trials 9/36, {words}"
+    assert one_line(limited, []) == f"Pending, trials 9/36, {words}"
     assert words in shown(study_view(limited, [], 1.0))
     assert "spent" not in shown(study_view(spent, [], 1.0))
