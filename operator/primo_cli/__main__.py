@@ -63,7 +63,11 @@ def run(
     gpus: Gpus = 2,
     workdir: Annotated[
         Path | None,
-        typer.Option(help="Where local trials run. Default: the folder of the manifest."),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Where local trials run. Default: the folder of the manifest.",
+        ),
     ] = None,
     state_dir: StateDir = None,
     picture: Annotated[
@@ -105,7 +109,10 @@ def up(
     namespace: Annotated[str, typer.Option("-n", "--namespace")] = "default",
     gpus: Gpus = 2,
     workdir: Annotated[
-        Path, typer.Option(help="Where trials run. Default: the current folder.")
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Where trials run. Default: the current folder."
+        ),
     ] = Path(),
     state_dir: StateDir = None,
     prometheus: WithPrometheus = False,

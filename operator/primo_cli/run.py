@@ -44,7 +44,12 @@ def run_study(
 
     Args:
         state_dir: of the local cluster; None for a new folder.
+
+    Raises:
+        InvalidSpecError: the manifest is wrong, or the picture has no folder to go to.
     """
+    if picture and not picture.parent.is_dir():
+        raise InvalidSpecError(f"--picture {picture}: there is no folder {picture.parent}")
     manifests = read(file)
     console = Console()
     left = "nothing is left running" if context is None else "what is in the cluster goes on"
