@@ -40,6 +40,8 @@ DENIED = re.compile(
         | admission\ webhook\ "[^"]*"\ denied\ the\ request""",
     re.VERBOSE,
 )
+# Of one that could not be asked, with `failurePolicy: Fail`: nothing has been stored.
+UNASKED = "Internal error occurred: failed calling webhook "
 
 
 def read(method: str, path: str, status: int, content: bytes) -> Object:
@@ -64,6 +66,8 @@ def read(method: str, path: str, status: int, content: bytes) -> Object:
         raise RefusedError(403, message)
     if status == 413 or (status == 500 and any(words in message for words in TOO_LARGE)):
         raise TooLargeError(413, f"{method} {path}: {message}")
+    if status == 500 and message.startswith(UNASKED):
+        raise RefusedError(status, message)
     if status == 401:
         raise ForbiddenError(status, f"{method} {path}: {message}")
     if status == 403 and NO_RIGHT.match(message):
@@ -76,7 +80,7 @@ def read(method: str, path: str, status: int, content: bytes) -> Object:
         raise ConflictError(status, message)
     if status < 500:
         raise RefusedError(status, message)
-    # After an error of the server's own the call may have had its effect.
+    # After another error of the server's own the call may have had its effect.
     raise ClusterError(f"{method} {path}: {status} {message}")
 
 

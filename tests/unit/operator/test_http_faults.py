@@ -284,6 +284,17 @@ def test_what_a_policy_denies_it_may_allow_later_whatever_its_status(
     assert error.status not in ABOUT_THE_OBJECT
 
 
+def test_a_call_whose_webhook_cannot_be_asked_had_no_effect() -> None:
+    words = (
+        'Internal error occurred: failed calling webhook "mjob.kb.io": failed to call webhook: Post'
+        ' "https://kueue-webhook-service.kueue-system.svc:443/mutate-batch-v1-job?timeout=10s":'
+        " dial tcp 10.96.3.7:443: connect: connection refused"
+    )
+    error = refused(500, words)
+    assert (type(error), error.status, error.message) == (RefusedError, 500, words)
+    assert error.status not in ABOUT_THE_OBJECT
+
+
 def test_a_token_that_is_not_accepted_is_a_missing_right_and_names_the_call() -> None:
     error = refused(401, "Unauthorized")
     assert isinstance(error, ForbiddenError)
