@@ -107,7 +107,7 @@ def _follow(
     namespace = given["metadata"].get("namespace") or namespace
     console = Console()
     study, trials = _watch(kube, name, namespace, tend, console)
-    console.print(front_table(study, trials))
+    console.print(front_table(study, trials, console))
     front = study["status"].get("front")
     if front:
         path = picture or Path(f"{name}.front.png")

@@ -1,10 +1,11 @@
 """A study in a terminal: where it stands, what runs now, its front."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -68,30 +69,40 @@ def last_words(study: Object) -> Text:
     return plain(f"{status['phase']}: {ended['reason']}: {ended['message']}")
 
 
-def front_table(study: Object, trials: Sequence[Object]) -> RenderableType:
-    """The front, a row a trial: objective values and configuration; the preferred one is named."""
+def front_table(study: Object, trials: Sequence[Object], console: Console) -> RenderableType:
+    """The front, a row a trial: objective values and configuration; the preferred one is named.
+
+    Parameters have a column each if the console is wide enough for all, else one together.
+    """
     status = study.get("status") or {}
     front = status.get("front") or ()
     if not front and status.get("infeasible"):
         return Text(f"none of {status['infeasible']} trials at full fidelity keeps the constraints")
     if not front:
         return Text("no trial has been observed at full fidelity")
-    by_number = {trial["spec"]["number"]: trial for trial in trials}
+    configurations = {t["spec"]["number"]: t["spec"]["parameters"] for t in trials}
+    preferred = f", preferred: {status['preferred']['trial']}" if "preferred" in status else ""
+    table, narrow = (Table(title=Text(f"Pareto front{preferred}")) for _ in range(2))
     objectives = [o["name"] for o in study["spec"]["objectives"]]
     parameters = [p["name"] for p in study["spec"]["parameters"]]
-    preferred = f", preferred: {status['preferred']['trial']}" if "preferred" in status else ""
-    table = Table(title=Text(f"Pareto front{preferred}"))
-    for name in ("trial", *objectives, *parameters):
+    for name in ("trial", *objectives):
+        table.add_column(plain(name), justify="right", no_wrap=True)
+        narrow.add_column(plain(name), justify="right", no_wrap=True)
+    for name in parameters:
         table.add_column(plain(name), justify="right")
+    narrow.add_column("configuration", overflow="fold")
     for entry in front:
-        trial = by_number.get(entry["trial"])
-        values = trial["spec"]["parameters"] if trial else {}
-        table.add_row(
-            str(entry["trial"]),
-            *(number(entry["values"][name]) for name in objectives),
-            *(plain(number(values.get(name, "-"))) for name in parameters),
-        )
-    return table
+        given = configurations.get(entry["trial"], {})
+        measured = (str(entry["trial"]), *(number(entry["values"][name]) for name in objectives))
+        table.add_row(*measured, *(plain(number(given.get(name, "-"))) for name in parameters))
+        narrow.add_row(*measured, _configuration(given))
+    unlimited = console.options.update(width=sys.maxsize)
+    fits = console.measure(table, options=unlimited).maximum <= console.width
+    return table if fits else narrow
+
+
+def _configuration(parameters: Mapping[str, Any]) -> Text:
+    return plain(", ".join(f"{k}={number(v)}" for k, v in sorted(parameters.items())))
 
 
 def _counts(status: Object) -> str:
@@ -130,14 +141,13 @@ def _running(trials: Sequence[Object]) -> RenderableType:
     for trial in open_[:MAX_RUNNING]:
         status, spec = trial.get("status") or {}, trial["spec"]
         run = (status.get("runs") or [{}])[-1]
-        words = ", ".join(f"{k}={number(v)}" for k, v in sorted(spec["parameters"].items()))
         reason = f" ({status['reason']})" if status.get("reason") else ""
         fidelity = run.get("fidelity", spec.get("fidelity"))
         table.add_row(
             str(spec["number"]),
             plain(_phase(trial) + reason),
             "-" if fidelity is None else f"{fidelity:g}",
-            plain(words),
+            _configuration(spec["parameters"]),
         )
     return table
 

@@ -31,11 +31,19 @@ def entry(number: int, error: float) -> dict[str, Any]:
     return {"trial": number, "values": {"error": error, "cost": 1.0}}
 
 
-def shown(what: RenderableType) -> str:
-    console = Console(width=120)
+WIDE = Console(width=120)
+
+
+def shown(what: RenderableType, console: Console = WIDE) -> str:
     with console.capture() as captured:
         console.print(what)
     return captured.get()
+
+
+def front_shown(
+    study: dict[str, Any], trials: list[dict[str, Any]], console: Console = WIDE
+) -> str:
+    return shown(front_table(study, trials, console), console)
 
 
 TRIALS = [
@@ -46,7 +54,7 @@ TRIALS = [
 
 
 def test_what_a_trial_does_not_have_is_a_dash() -> None:
-    lines = shown(front_table(study(front=[entry(0, 0.1), entry(1, 0.2)]), TRIALS)).splitlines()
+    lines = front_shown(study(front=[entry(0, 0.1), entry(1, 0.2)]), TRIALS).splitlines()
     assert [word for word in lines[4].split() if word.isalnum() or word == "-"][-2:] == [
         "adam",
         "-",
@@ -55,14 +63,23 @@ def test_what_a_trial_does_not_have_is_a_dash() -> None:
     assert "0.9" in lines[5]
 
 
+def test_parameters_that_do_not_fit_side_by_side_share_a_column() -> None:
+    parameters = {f"parameter-{i}": 0.12345 + i for i in range(8)}
+    crowded = study(front=[entry(0, 0.123456)])
+    crowded["spec"] = {**SPEC, "parameters": [{"name": name} for name in parameters]}
+    text = front_shown(crowded, [trial(0, 0.123456, **parameters)], Console(width=80))
+    assert "0.1235" in text
+    assert all(f"{name}={value:.4g}" in text for name, value in parameters.items())
+
+
 def test_the_preferred_trial_is_named() -> None:
     found = study(front=[entry(0, 0.1), entry(1, 0.2)], preferred=entry(1, 0.2))
-    assert "preferred: 1" in shown(front_table(found, TRIALS))
+    assert "preferred: 1" in front_shown(found, TRIALS)
 
 
 def test_why_there_is_no_front() -> None:
-    assert "no trial has been observed" in shown(front_table(study(), []))
-    words = shown(front_table(study(frontSize=0, infeasible=3), TRIALS))
+    assert "no trial has been observed" in front_shown(study(), [])
+    words = front_shown(study(frontSize=0, infeasible=3), TRIALS)
     assert "none of 3 trials at full fidelity keeps the constraints" in words
 
 
