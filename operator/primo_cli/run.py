@@ -123,7 +123,7 @@ def _picture(study: Manifest, trials: list[Manifest], path: Path) -> str:
     try:
         save_front(study, trials, path)
     except ImportError as error:
-        return f"none, {error.name} is not installed (pip install 'primo-operator[plots]')"
+        return f"none, {error.name} is not installed (pip install '.[plots]' in a checkout)"
     except OSError as error:
         return f"none, {path}: {error.strerror or error}"
     return str(path)

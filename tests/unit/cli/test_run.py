@@ -1,13 +1,14 @@
 """What `primo run` says of a manifest before anything starts."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from primo_cli.kube import Kube
-from primo_cli.run import COMPLETED, FAILED, _follow, read
+from primo_cli.run import COMPLETED, FAILED, _follow, _picture, read
 from primo_optimizer import InvalidSpecError
 from support.examples import example
 
@@ -122,3 +123,10 @@ def test_the_exit_code_says_whether_there_is_a_result(
     ended = EndedStudy(phase=phase, **status)
     assert _follow(ended, [study()], "team", tmp_path / "front.png", lambda: None) == code
     assert f"{phase}: R: why" in capsys.readouterr().out
+
+
+def test_a_picture_without_matplotlib_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a checkout, since nothing is published."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    words = "none, matplotlib is not installed (pip install '.[plots]' in a checkout)"
+    assert _picture(study(), [], Path("front.png")) == words
