@@ -39,7 +39,10 @@ def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> Ren
     for reason, messages in _reasons(trials, "Failed").items():
         head.add_row("failures", plain(f"{len(messages)} {reason}, the latest: {messages[-1]}"))
     infeasible = f", {status['infeasible']} infeasible" if status.get("infeasible") else ""
-    head.add_row("front", f"{status.get('frontSize') or 0} trade-offs{infeasible}")
+    if _has_one_objective(study):
+        head.add_row("best", f"{_best(study)}{infeasible}")
+    else:
+        head.add_row("front", f"{status.get('frontSize') or 0} trade-offs{infeasible}")
     head.add_row("hypervolume", status.get("hypervolumeText") or "-")
     head.add_row("time", f"{elapsed_s:.0f} s")
     for condition in status.get("conditions") or ():
@@ -55,7 +58,9 @@ def one_line(study: Object, trials: Sequence[Object]) -> str:
     if spent := _spent(study):
         words.append(spent)
     if status.get("frontSize"):
-        words.append(f"front {status['frontSize']}, hypervolume {status['hypervolumeText']}")
+        several = f"front {status['frontSize']}"
+        words.append(f"best {_best(study)}" if _has_one_objective(study) else several)
+        words.append(f"hypervolume {status['hypervolumeText']}")
     if not any(_phase(trial) == "Running" for trial in trials):
         waiting = _reasons(trials, "Queued").items()
         words += [f"waiting: {reason}: {messages[-1]}" for reason, messages in waiting]
@@ -82,7 +87,8 @@ def front_table(study: Object, trials: Sequence[Object], console: Console) -> Re
         return Text("no trial has been observed at full fidelity")
     configurations = {t["spec"]["number"]: t["spec"]["parameters"] for t in trials}
     preferred = f", preferred: {status['preferred']['trial']}" if "preferred" in status else ""
-    table, narrow = (Table(title=Text(f"Pareto front{preferred}")) for _ in range(2))
+    title = "Best" if _has_one_objective(study) else "Pareto front"
+    table, narrow = (Table(title=Text(f"{title}{preferred}")) for _ in range(2))
     objectives = [o["name"] for o in study["spec"]["objectives"]]
     parameters = [p["name"] for p in study["spec"]["parameters"]]
     for name in ("trial", *objectives):
@@ -99,6 +105,16 @@ def front_table(study: Object, trials: Sequence[Object], console: Console) -> Re
     unlimited = console.options.update(width=sys.maxsize)
     fits = console.measure(table, options=unlimited).maximum <= console.width
     return table if fits else narrow
+
+
+def _has_one_objective(study: Object) -> bool:
+    return len(study["spec"]["objectives"]) == 1
+
+
+def _best(study: Object) -> str:
+    """The best value of the only objective."""
+    found = (study.get("status") or {}).get("best") or {}
+    return ", ".join(number(each["value"]) for each in found.values()) or "-"
 
 
 def _configuration(parameters: Mapping[str, Any]) -> Text:

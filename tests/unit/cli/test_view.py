@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console, RenderableType
 
-from primo_cli.picture import save_front
+from primo_cli.picture import best_so_far, save_front
 from primo_cli.view import front_table, one_line, study_view
 
 SPEC = {
@@ -154,3 +155,34 @@ def test_what_promotions_spend_is_shown_where_it_is_limited() -> None:
     assert one_line(limited, []) == f"Pending, trials 9/36, {words}"
     assert words in shown(study_view(limited, [], 1.0))
     assert "spent" not in shown(study_view(spent, [], 1.0))
+
+
+def with_one_objective(found: dict[str, Any], goal: str = "Minimize") -> dict[str, Any]:
+    return {**found, "spec": {**SPEC, "objectives": [{"name": "error", "goal": goal}]}}
+
+
+def test_of_a_single_objective_the_best_is_told_and_no_front() -> None:
+    best = {"error": {"trial": 0, "value": 0.1}}
+    found = study(front=[entry(0, 0.1)], frontSize=1, best=best, hypervolumeText="2")
+    found = with_one_objective(found)
+    assert one_line(found, []) == "Pending, trials 0, best 0.1, hypervolume 2"
+    text = shown(study_view(found, [], 1.0)) + front_shown(found, TRIALS)
+    assert "best         0.1" in text
+    assert "Best" in text
+    assert "front" not in text.lower()
+
+
+@pytest.mark.parametrize(("goal", "best"), [("Minimize", [3, 2, 2]), ("Maximize", [3, 3, 5])])
+def test_the_best_so_far_is_of_feasible_trials_at_full_fidelity(
+    goal: str, best: list[float]
+) -> None:
+    paused = trial(3, 9.0 if goal == "Maximize" else 1.0)
+    paused["status"]["phase"] = "Paused"
+    trials = [trial(0, 3), trial(1, 2), trial(2, 9, feasible=False), paused, trial(4, 5)]
+    trials.append({"spec": {"number": 5, "parameters": {}}})
+    assert best_so_far({"name": "error", "goal": goal}, trials) == ([0, 1, 4], best)
+
+
+def test_a_picture_of_a_single_objective_is_drawn(tmp_path: Path) -> None:
+    save_front(with_one_objective(study(front=[entry(0, 0.1)])), TRIALS, tmp_path / "front.png")
+    assert (tmp_path / "front.png").stat().st_size > 1000
