@@ -462,4 +462,5 @@ def test_every_block_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> No
     printed = capsys.readouterr().out
     assert "fidelity.min: 0 is not above 0" in printed
     assert "values: latency missing" in printed
+    assert re.search(r"\{'error': [\d.]+, 'latency': ", printed)  # trials of the front
     assert names["opt"].front()
