@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from primo_operator import names
 from primo_operator.cluster import Object
 from primo_operator.gpus import gpus
-from primo_operator.pods import final_verdict, lingers, main_started, outcome, times, waiting
+from primo_operator.pods import (
+    final_verdict,
+    lingers,
+    main_started,
+    outcome,
+    starting_since,
+    times,
+    waiting,
+)
 from primo_study.queries import Measured
 from primo_study.spec import StudySpec
 from primo_study.study import Evidence, JobState, Outcome, TrialRecord, Waiting, epoch
@@ -80,7 +88,7 @@ def evidence(traces: Traces) -> Evidence:
         or _waiting(traces, pod, gone),
         outcome=(traces.final if unmade else None)
         or outcome(pod, gone, job, state is JobState.GONE, run, traces.spec),
-        since=epoch((pod or job)["metadata"]["creationTimestamp"]) if job else None,
+        since=_since(job, pod) if job else None,
         lingering=lingering,
         template=_template(job, state, traces.spec),
         gpus=(gpus(job["spec"]["template"]["spec"]) or None) if job else None,
@@ -95,6 +103,12 @@ def job_of(pod: Object) -> str | None:
     """The name of the Job that owns a pod."""
     owners = pod["metadata"].get("ownerReferences") or ()
     return next((owner["name"] for owner in owners if owner["kind"] == "Job"), None)
+
+
+def _since(job: Object, pod: Object | None) -> float:
+    """Without the time in a queue, and that in which the pod waited for a node."""
+    started_at = (job.get("status") or {}).get("startTime")
+    return epoch(starting_since(pod) if pod else started_at or job["metadata"]["creationTimestamp"])
 
 
 def _missing(measured: Measured) -> Waiting | None:

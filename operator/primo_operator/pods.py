@@ -79,6 +79,15 @@ def lingers(pod: Object) -> bool:
     return not states or not all("terminated" in state for state in states)
 
 
+def starting_since(pod: Object) -> str:
+    """When it was made, was given a node, or the latest of its init containers ended."""
+    scheduled = _condition(pod, "PodScheduled") or {}
+    ends = (state.get("terminated") or {} for state in _states(pod, "initContainerStatuses"))
+    later = (scheduled.get("lastTransitionTime"), *(end.get("finishedAt") for end in ends))
+    known: list[str] = [pod["metadata"]["creationTimestamp"], *filter(None, later)]
+    return max(known)
+
+
 def waiting(pod: Object) -> Waiting | None:
     """Why no container of the user's has started; None if one has, or nothing is known yet."""
     mains = list(_states(pod, "containerStatuses"))

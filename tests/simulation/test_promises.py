@@ -15,7 +15,9 @@ from primo_operator.mirror import Key, Kind
 from primo_operator.observe import PODLESS_AFTER_S, PODLESS_AGAIN_S
 from primo_operator.reconcile import Reconciler
 from primo_operator.sources import read_sources
+from primo_study.plan import START_DEADLINE_S
 from primo_study.study import Study, Waiting
+from support.builders import condition, waiting_pod
 from support.simulation.cluster import SimulatedCluster
 from support.simulation.runs import simulate
 from support.simulation.scenario import (
@@ -26,6 +28,7 @@ from support.simulation.scenario import (
     START,
     STUDY,
     Scenario,
+    stamp,
 )
 from support.simulation.world import World
 
@@ -793,6 +796,22 @@ def test_a_run_whose_node_is_gone_says_that_its_pod_has_not_ended() -> None:
     assert (trial["status"]["phase"], trial["status"]["reason"]) == ("Running", "PodTerminating")
     world.run()
     assert {run["reason"] for run in _runs(world)} == {"Lost", "Completed"}
+
+
+def test_a_run_that_waited_long_for_a_gpu_has_time_to_start_when_it_gets_one() -> None:
+    world = World(Scenario(trials=1, parallelism=1, rungs=1))
+    start, world.kubelet._start = world.kubelet._start, lambda *_: None  # type: ignore[method-assign]
+    world.advance(2 * START_DEADLINE_S)
+    ((name, pod),) = world.api.objects[Kind.POD].items()
+    scheduled = {**condition("PodScheduled"), "lastTransitionTime": stamp(world.now)}
+    status = waiting_pod("ErrImagePull")["status"]
+    world.api.edit(Kind.POD, name, {"status": {**status, "conditions": [scheduled]}})
+    world.advance(START_DEADLINE_S - 60.0)
+    (trial,) = world.api.objects[Kind.TRIAL].values()
+    assert (trial["status"]["phase"], trial["status"]["reason"]) == ("Queued", "ErrImagePull")
+    start(name, pod["metadata"]["uid"])
+    world.run()
+    assert _phases(world) == ["Completed"]
 
 
 def test_a_deleted_trial_takes_its_number_along() -> None:

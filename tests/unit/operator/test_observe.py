@@ -11,11 +11,11 @@ from primo_operator.observe import lingering, observe
 from primo_operator.views import trial_view
 from primo_study import record
 from primo_study.phases import TrialPhase
-from primo_study.study import JobState, Study
+from primo_study.study import JobState, Study, epoch
 from support.builders import condition, ended, seen, spec_dict, trial
 
 UID = "00000001-0000"
-STAMP = "2027-01-15T08:00:00Z"
+STAMP, LATER = "2027-01-15T08:00:00Z", "2027-01-15T09:00:00Z"
 
 
 def owner(uid: str = UID) -> dict[str, Any]:
@@ -271,3 +271,24 @@ def test_who_wears_the_label_of_a_job_is_waited_for_but_says_nothing_of_its_run(
     assert (seen_trial.evidence.pod is not None) == owned
     found.objects[Kind.POD]["uid-p"]["status"] = RUNNING
     assert lingering(found, view)
+
+
+@pytest.mark.parametrize(
+    ("status", "since"),
+    [
+        pytest.param({}, STAMP, id="its controller is away"),
+        pytest.param({"startTime": LATER}, LATER, id="it has left its queue"),
+    ],
+)
+def test_a_job_without_a_pod_is_waited_for_from_when_it_may_have_one(
+    status: dict[str, Any], since: str
+) -> None:
+    found = family(trial_object("t-0", 0))
+    view = found.trials["t-0"]
+    assert view.record
+    metadata = {"name": view.record.run.job, "uid": "uid-j", "creationTimestamp": STAMP}
+    metadata |= {"ownerReferences": [owner("uid-t-0")]}
+    job = {"metadata": metadata, "spec": {"template": {"spec": {}}}, "status": status}
+    found.objects[Kind.JOB]["uid-j"] = job
+    (seen_trial,) = seen_by(found).trials
+    assert seen_trial.evidence.since == epoch(since)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from primo_operator.pods import outcome, times, waiting
+from primo_operator.pods import outcome, starting_since, times, waiting
 from primo_report.wire import Reduced, Rejection, Summary, format_summary
 from primo_study import record
 from primo_study.phases import Reason
@@ -436,6 +436,21 @@ def test_no_free_gpu_is_waited_for() -> None:
     why = waiting(found)
     assert why
     assert (why.reason, why.endless) == ("Unschedulable", False)
+
+
+def test_a_start_is_awaited_from_when_nothing_but_it_is_left() -> None:
+    """Neither the wait for a node nor an init container's work counts."""
+    found = waiting_pod("ErrImagePull")
+    assert starting_since(found) == "2027-01-15T08:00:00Z"
+    scheduled, staged = "2027-01-15T09:00:00Z", "2027-01-15T09:30:00Z"
+    found["status"]["conditions"] = [
+        {**condition("PodScheduled"), "lastTransitionTime": scheduled},
+        {**condition("Initialized", status="False"), "lastTransitionTime": staged},
+    ]
+    assert starting_since(found) == scheduled
+    ended = {"terminated": {"exitCode": 0, "finishedAt": staged}}
+    found["status"]["initContainerStatuses"].append({"name": "stage", "state": ended})
+    assert starting_since(found) == staged
 
 
 def test_a_schedulers_own_reason_has_room_in_a_trial() -> None:
