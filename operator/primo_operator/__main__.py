@@ -122,8 +122,7 @@ async def _work(
 ) -> int | None:
     """None if it has to begin anew.
 
-    kopf gives up where studies cannot be listed for a minute: their definition was taken away, or
-    the right to list them.
+    kopf gives up where there are no studies to list: their definition was taken away.
     """
     # An Event would do to stop kopf, but its waiter outlives a SIGTERM, and kopf waits for it.
     ending: asyncio.Future[int] = asyncio.get_running_loop().create_future()

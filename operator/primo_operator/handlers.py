@@ -6,6 +6,7 @@ belongs to studies `watching.py` sees.
 """
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from primo_operator.settings import Settings
 # A watch that falls silent is renewed; the server ends it before we do.
 SERVER_TIMEOUT_S = 300
 CLIENT_TIMEOUT_S = 330
+AGAIN_S = 5.0
 
 
 def registry(
@@ -88,6 +90,9 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.client_timeout = CLIENT_TIMEOUT_S
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
+    # Without end: where kopf gives up it ends for all namespaces, and one of them may be gone, with
+    # our rights in it.
+    settings.networking.error_backoffs = itertools.repeat(AGAIN_S)
 
 
 def _credentials(configuration: Any) -> kopf.ConnectionInfo:

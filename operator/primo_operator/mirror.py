@@ -85,15 +85,17 @@ class Mirror:
     """The view of all studies.
 
     Attributes:
-        listed_at: when everything there is was last listed, by the clock that never goes back.
+        listed_at: when everything in a namespace was last listed, by the clock that never goes
+            back; "" for all namespaces.
     """
 
     def __init__(self) -> None:
         self._families: dict[Key, Family] = {}
-        self.listed_at = float("-inf")
+        self.listed_at: dict[str, float] = {}
 
-    def keys(self) -> list[Key]:
-        return list(self._families)
+    def keys(self, namespace: str = "") -> list[Key]:
+        """Those in a namespace; empty for all."""
+        return [key for key in self._families if namespace in ("", key.namespace)]
 
     def studies(self) -> list[Key]:
         """Those that exist."""

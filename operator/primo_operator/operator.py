@@ -59,7 +59,7 @@ class Operator:
         """A study as a watch shows it."""
         key = self._mirror.absorb(Kind.STUDY, study, deleted=deleted)
         # Before all that belongs to studies has been listed there is nothing to decide from.
-        if key and self._parts and self._parts.watching.synced.is_set():
+        if key and self._parts and self._parts.watching.is_synced(key):
             self._parts.queue.mark(key)
 
     @property

@@ -80,9 +80,9 @@ async def assembled(
         stream = KubernetesCluster(watcher, timeout_s, count=count)
         watching = Watching(stream, mirror, mark, clock.monotonic, settings.resync_s, namespaces)
 
-        def check() -> None:
+        def check(key: Key) -> None:
             definitions.check()
-            watching.check()
+            watching.check(key)
 
         queue, prometheus = _passes(cluster, suggester, clock, settings, mirror, metrics, check)
         stack.push_async_callback(prometheus.close)
@@ -121,16 +121,16 @@ def _passes(
     settings: Settings,
     mirror: Mirror,
     metrics: OperatorMetrics,
-    check: Callable[[], None],
+    check: Callable[[Key], None],
 ) -> tuple[StudyQueue, PrometheusMetrics]:
     """The queue of passes, and who answers their questions: each knows of the others.
 
     Args:
-        check: raises what keeps a pass from beginning.
+        check: raises what keeps a study's pass from beginning.
     """
 
     async def one_pass(key: Key) -> float | None:
-        check()
+        check(key)
         return await reconciler.reconcile(key)
 
     async def failed(key: Key, error: Exception) -> None:

@@ -266,7 +266,8 @@ class Reconciler:
 
     def _listed_at(self, key: Key) -> float:
         """When all its objects were last listed, for it alone or with everybody's."""
-        return max(self.memories[key].synced_at, self.mirror.listed_at)
+        listed = [self.mirror.listed_at.get(where, float("-inf")) for where in ("", key.namespace)]
+        return max(self.memories[key].synced_at, *listed)
 
     async def _read_sources(self, key: Key, study: Study) -> Study:
         """With the observations of other studies, before anything is suggested from them."""

@@ -6,6 +6,8 @@ nothing again. Here each object is read, put into the mirror in its short form, 
 A watch goes on where it ended. One in which nothing arrives, not even the bookmarks that the server
 sends each minute, is taken for dead. And because events may be lost all the same, everything is
 listed anew from time to time: what a list lacks and is no newer is gone.
+
+Namespaces that are watched by name do not wait for each other: one may be gone, with our rights.
 """
 
 import asyncio
@@ -66,7 +68,7 @@ class Watching:
     Attributes:
         mark: told of each study about which there is something new, and when to look.
         namespaces: empty for all.
-        synced: set once everything has been listed.
+        synced: where everything has been listed, "" for all namespaces.
     """
 
     stream: Stream
@@ -77,31 +79,32 @@ class Watching:
     namespaces: Sequence[str] = ()
     _listed: dict[tuple[Kind, str], float] = field(default_factory=dict)
     _forbidden: dict[tuple[Kind, str], ForbiddenError] = field(default_factory=dict)
-    synced: asyncio.Event = field(default_factory=asyncio.Event)
+    synced: set[str] = field(default_factory=set)
 
-    def check(self) -> None:
-        """Whether a pass may begin: everything has been listed.
+    def check(self, key: Key) -> None:
+        """Whether a pass may begin: everything in its namespace has been listed.
 
         Raises:
             ForbiddenError: the right to is missing.
             ClusterError: it has not been yet.
         """
-        if self.synced.is_set():
+        if self.is_synced(key):
             return
-        for error in self._forbidden.values():
-            raise error
+        for (_, namespace), error in self._forbidden.items():
+            if namespace in ("", key.namespace):
+                raise error
         raise ClusterError("not everything has been listed yet")
+
+    def is_synced(self, key: Key) -> bool:
+        return "" in self.synced or key.namespace in self.synced
 
     async def run(self) -> None:
         """For ever."""
         async with asyncio.TaskGroup() as group:
-            for kind, namespace in self._places:
-                group.create_task(self._follow(kind, namespace))
-            group.create_task(self._list_again())
-
-    @property
-    def _places(self) -> Sequence[tuple[Kind, str]]:
-        return [(kind, namespace) for kind in CHILDREN for namespace in self.namespaces or ("",)]
+            for namespace in self.namespaces or ("",):
+                for kind in CHILDREN:
+                    group.create_task(self._follow(kind, namespace))
+                group.create_task(self._list_again(namespace))
 
     async def _follow(self, kind: Kind, namespace: str) -> None:
         """One kind in one namespace: list, then watch; list again when the watch cannot go on."""
@@ -110,7 +113,7 @@ class Watching:
             try:
                 if not version:
                     version = await self._list(kind, namespace)
-                    self._mark_all()
+                    self._mark_all(namespace)
                 began, heard = self.monotonic(), False
                 async for event, obj in self.stream.events(kind, namespace, version):
                     version, pause_s, heard = version_of(obj) or version, RETRY_S, True
@@ -128,35 +131,36 @@ class Watching:
                     "watch interrupted",
                     extra={"kind": kind.value, "error": str(error)},
                 )
-                self._note_forbidden((kind, namespace), error)
+                self._note_forbidden(kind, namespace, error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)
 
-    def _note_forbidden(self, place: tuple[Kind, str], error: ClusterError) -> None:
+    def _note_forbidden(self, kind: Kind, namespace: str, error: ClusterError) -> None:
         """Before everything has been listed only a pass that fails tells a study why it waits."""
-        if self.synced.is_set() or not isinstance(error, ForbiddenError):
+        if namespace in self.synced or not isinstance(error, ForbiddenError):
             return
-        self._forbidden[place] = error
+        self._forbidden[kind, namespace] = error
         for key in self.mirror.studies():
-            self.mark(key, 0.0)
+            if namespace in ("", key.namespace):
+                self.mark(key, 0.0)
 
-    async def _list_again(self) -> None:
+    async def _list_again(self, namespace: str) -> None:
         """Everything and the studies, in good time before a pass would do it for its study."""
         pause_s = self.resync_s * EARLY
         while True:
             await asyncio.sleep(pause_s)
             pause_s = self.resync_s * EARLY
             try:
-                await self.list_everything()
+                await self.list_everything(namespace)
             except ClusterError as error:
                 log.warning("list interrupted", extra={"error": str(error)})
                 pause_s = RETRY_MAX_S
 
-    async def list_everything(self) -> None:
+    async def list_everything(self, namespace: str) -> None:
         """Raises ClusterError; what was listed before that counts."""
-        for place in self._places:
-            await self._list(*place)
-        self._mark_all()
+        for kind in CHILDREN:
+            await self._list(kind, namespace)
+        self._mark_all(namespace)
 
     async def _list(self, kind: Kind, namespace: str) -> int:
         """All objects of a kind; the version of the list.
@@ -169,8 +173,9 @@ class Watching:
         version = await self._take_in(kind, namespace, oldest)
         self._listed[kind, namespace] = began
         self._forbidden.pop((kind, namespace), None)
-        if len(self._listed) == len(self._places):
-            self.mirror.listed_at = min(self._listed.values())
+        times = [at for (_, where), at in self._listed.items() if where == namespace]
+        if len(times) == len(CHILDREN):
+            self.mirror.listed_at[namespace] = min(times)
         return version
 
     async def _list_studies(self, namespace: str) -> int:
@@ -193,15 +198,15 @@ class Watching:
         self.mirror.retain(kind, namespace, listed, version)
         return version
 
-    def _mark_all(self) -> None:
+    def _mark_all(self, namespace: str) -> None:
         """Once everything has been listed: after a start at once, later spread."""
-        if len(self._listed) < len(self._places):
+        if namespace not in self.mirror.listed_at:
             return
-        keys = self.mirror.keys()
-        spread_s = SPREAD_S if self.synced.is_set() else 0.0
+        keys = self.mirror.keys(namespace)
+        spread_s = SPREAD_S if namespace in self.synced else 0.0
         for place, key in enumerate(keys):
             self.mark(key, spread_s * place / len(keys))
-        self.synced.set()
+        self.synced.add(namespace)
 
     def _absorb(
         self, kind: Kind, obj: Object, *, deleted: bool = False, mark: bool = True
@@ -215,6 +220,6 @@ class Watching:
             log.exception("object not understood", extra={"kind": kind.value, "object": name})
             return UNREADABLE
         # Before all has been listed there is nothing to decide from.
-        if key and mark and self.synced.is_set():
+        if key and mark and self.is_synced(key):
             self.mark(key, DEBOUNCE_S)
         return key

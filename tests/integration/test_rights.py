@@ -60,3 +60,19 @@ def test_the_operator_goes_on_when_it_gets_the_right_that_it_named(
             assert "Traceback" not in log.read_text()
         finally:
             operator.stop()
+
+
+def test_a_namespace_that_is_gone_with_its_rights_holds_up_no_other(
+    local_cluster: LocalCluster, kube: Kube, tmp_path: Path
+) -> None:
+    log = tmp_path / "operator.log"
+    here = {((verb, *what), "default") for verb, what in product(VERBS, RESOURCES)}
+    with Authorizer(local_cluster.kubeconfig, tmp_path / "authorizer", here) as authorizer:
+        operator = Operator(authorizer.kubeconfig, log, also=["gone"])
+        try:
+            eventually(lambda: 'in the namespace \\"gone\\"' in log.read_text(), "it is in the log")
+            kube.apply(study("neighbour", budget={"trials": 2}), "default")
+            eventually(lambda: status(kube, "neighbour").get("phase") == "Completed", "completes")
+            assert "gone" not in str(status(kube, "neighbour"))
+        finally:
+            operator.stop()

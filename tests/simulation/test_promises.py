@@ -23,6 +23,7 @@ from support.simulation.runs import simulate
 from support.simulation.scenario import (
     AWAY_S,
     KEY,
+    NAMESPACE,
     NEIGHBOUR,
     NEIGHBOUR_KEY,
     START,
@@ -504,7 +505,7 @@ def test_a_trial_that_was_there_before_its_study_is_its_first() -> None:
     world = World(Scenario(trials=2, parallelism=1, rungs=1))
     world.user.make_trial("early", 7, NEIGHBOUR)
     world.advance(10.0)
-    world.operator.mirror.listed_at = world.now - START
+    world.operator.mirror.listed_at[NAMESPACE] = world.now - START
     world.user.make_study(NEIGHBOUR)
     world.advance(50.0)
     early = world.api.objects[Kind.TRIAL]["early"]

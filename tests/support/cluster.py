@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,13 @@ def stop_process(process: "subprocess.Popen[bytes]") -> None:
 
 
 class Operator:
-    """An operator process for the default namespace."""
+    """An operator process for the default namespace, and those that `also` names."""
 
-    def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
+    def __init__(
+        self, kubeconfig: Path, log: Path, *, also: Sequence[str] = (), **settings: str
+    ) -> None:
         self._kubeconfig, self._log, self._settings = kubeconfig, log, settings
+        self._also = [f"--namespace={name}" for name in also]
         self.restart()
 
     def kill(self) -> None:
@@ -77,7 +81,7 @@ class Operator:
     def restart(self) -> None:
         with self._log.open("ab") as out:
             self._process = subprocess.Popen(
-                operator_command("default"),
+                [*operator_command("default"), *self._also],
                 env=operator_environment(self._kubeconfig, self._settings),
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -144,7 +144,7 @@ class Operator:
 
     def _list_everything(self) -> None:
         """Of `Watching` no more than this: which events arrive, and when, is drawn."""
-        self._run(Pass(self, self._watching.list_everything(), self._listed_everything))
+        self._run(Pass(self, self._watching.list_everything(NAMESPACE), self._listed_everything))
 
     def _listed_everything(self, _: Any, error: Exception | None) -> None:
         self.after(LIST_AGAIN_S if error else EARLY * RESYNC_S, self._list_everything)

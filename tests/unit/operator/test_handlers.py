@@ -1,18 +1,23 @@
 """What kopf calls, without a cluster."""
 
 import asyncio
+import logging
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import kopf
 import pytest
+from kopf._cogs.clients import api
+from kopf._cogs.clients.errors import APIForbiddenError
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import incluster_config
 
 from primo_operator import handlers, kubernetes_cluster, parts
 from primo_operator.queue import StudyQueue
 from primo_operator.settings import Settings
+from support.virtual_time import run_in_virtual_time
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +101,27 @@ def test_the_probe_fails_for_good_when_the_passes_have_ended(
     monkeypatch.setattr(StudyQueue, "run", dies)
     with pytest.raises(kopf.PermanentError, match="passes"):
         asyncio.run(_probed())
+
+
+def test_kopf_does_not_end_where_it_is_refused_for_long() -> None:
+    """It would for all namespaces, and one of them may be gone."""
+    asked: list[str] = []
+
+    async def request(url: str, **_: Any) -> Any:
+        asked.append(url)
+        if len(asked) < 100:
+            raise APIForbiddenError(None, status=403, headers={})
+        return SimpleNamespace(status=200)
+
+    async def scenario() -> None:
+        settings = kopf.OperatorSettings()
+        handlers._configure(settings)
+        context = SimpleNamespace(server="http://a", session=SimpleNamespace(request=request))
+        log = logging.getLogger("kopf.test")
+        await api.request("get", "/b", settings=settings, context=context, logger=log)  # type: ignore[arg-type]
+
+    run_in_virtual_time(scenario())
+    assert asked == ["http://a/b"] * 100
 
 
 def test_a_start_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,10 +37,11 @@ class Store:
         self.watched_from: dict[Kind, list[int]] = defaultdict(list)
         self.sent: dict[Kind, asyncio.Queue[Event | Exception | None]] = defaultdict(asyncio.Queue)
         self.refuse: ClusterError | None = None
+        self.refused_in: str | None = None
 
     async def pages(self, kind: Kind, namespace: str) -> AsyncIterator[Page]:
         self.lists.append((kind, namespace))
-        if self.refuse:
+        if self.refuse and self.refused_in in (None, namespace):
             raise self.refuse
         for obj in self.objects[kind]:  # one a page
             yield [obj], self.version
@@ -92,15 +93,15 @@ def test_without_the_right_to_list_each_study_is_told_so_until_everything_is_lis
         watched = Watched(store)
         watched.mirror.absorb(Kind.STUDY, study())  # as kopf shows it
         with pytest.raises(ClusterError, match="not everything has been listed yet"):
-            watched.watching.check()
+            watched.watching.check(KEY)
         await asyncio.sleep(5.0)
         assert set(watched.marked) == {KEY}
         with pytest.raises(ForbiddenError) as raised:
-            watched.watching.check()
+            watched.watching.check(KEY)
         assert raised.value is refused
         store.refuse = None
         await asyncio.sleep(60.0)
-        watched.watching.check()
+        watched.watching.check(KEY)
         watched.task.cancel()
 
     run(scenario())
@@ -114,11 +115,11 @@ def test_at_rest_each_kind_is_listed_once_in_a_while_however_many_studies_there_
         watched = Watched(Store(*(study(f"s{k}") for k in range(studies))))
         await asyncio.sleep(RESYNC_S / 2)
         assert watched.store.lists == [(kind, "") for kind in Kind]
-        assert watched.mirror.listed_at == 0.0
+        assert watched.mirror.listed_at == {"": 0.0}
         await asyncio.sleep(RESYNC_S / 2)
         assert len(watched.store.lists) == 8
         # So no pass ever finds its study unlisted for so long that it would list it.
-        assert watched.mirror.listed_at == pytest.approx(RESYNC_S * 0.75)
+        assert watched.mirror.listed_at == pytest.approx({"": RESYNC_S * 0.75})
         await asyncio.sleep(1.0)
         assert len(watched.marked) == 2 * studies
         watched.task.cancel()
@@ -131,6 +132,30 @@ def test_each_namespace_is_listed_and_watched() -> None:
         watched = Watched(Store(), "a", "b")
         await asyncio.sleep(1.0)
         assert set(watched.store.lists) == {(kind, name) for kind in Kind for name in "ab"}
+        watched.task.cancel()
+
+    run(scenario())
+
+
+def test_a_namespace_that_may_not_be_listed_holds_up_no_study_of_another_one() -> None:
+    async def scenario() -> None:
+        store = Store(study())
+        store.refuse, store.refused_in = ForbiddenError(403, "cannot list in gone"), "gone"
+        watched = Watched(store, "gone", KEY.namespace)
+        lost = Key("gone", "letters")
+        watched.mirror.absorb(Kind.STUDY, study("letters", namespace="gone"))
+        await asyncio.sleep(1.0)
+        watched.watching.check(KEY)
+        with pytest.raises(ForbiddenError):
+            watched.watching.check(lost)
+        assert set(watched.marked) == {KEY, lost}
+        await watched.send(Kind.JOB, ("ADDED", job("j", 12)))
+        assert watched.marked.count(KEY) == 2, "one for the list, one for the event"
+        await asyncio.sleep(RESYNC_S)
+        assert watched.mirror.listed_at == pytest.approx({KEY.namespace: RESYNC_S * 0.75})
+        store.refuse = None
+        await asyncio.sleep(60.0)
+        watched.watching.check(lost)
         watched.task.cancel()
 
     run(scenario())
