@@ -240,8 +240,9 @@ class StudyStatus(Model):
     )
     hypervolume: float | None = Field(
         None,
-        description="Between front and reference point, in the objectives' units; left out where "
-        "it is too large for a number.",
+        description="Between front and reference point, in the objectives' units; with more than "
+        "three objectives estimated, within a few percent. Left out where it is too large for a "
+        "number.",
     )
     hypervolume_text: Annotated[str, Field(max_length=32)] | None = Field(
         None, description="The same, for kubectl get."

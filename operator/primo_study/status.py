@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primo_optimizer import Problem
-from primo_optimizer.pareto import REFERENCE_ROWS, hypervolume, non_dominated, reference_point
+from primo_optimizer.pareto import (
+    REFERENCE_ROWS,
+    estimated_hypervolume,
+    hypervolume,
+    non_dominated,
+    reference_point,
+)
 from primo_study.ending import Ending, ending
 from primo_study.objects import (
     BestEntry,
@@ -33,7 +39,7 @@ from primo_study.queries import Gap
 from primo_study.study import Study, TrialRecord
 
 MAX_FRONT = 50
-MAX_EXACT = 4  # objectives
+MAX_EXACT = 3  # objectives
 MAX_VOLUMES = 4096
 MAX_MESSAGE = 1024
 # Those that are ours to write and to take away.
@@ -247,9 +253,7 @@ def _results(study: Study) -> dict[str, Any]:
     # Off the front of its part is off the front of all.
     candidates = sorted(chain.from_iterable(part.front for part in parts), key=_observed)
     front = _front(candidates, problem)
-    # The exact volume of a large front in many dimensions takes minutes: then 50 stand for it.
-    measured = front if len(problem.objectives) <= MAX_EXACT else _spread(front, problem)
-    volume = _volume(_losses(measured, problem), reference)
+    volume = _volume(_losses(front, problem), reference)
     signs = {o.name: o.sign for o in problem.objectives}
     return {
         "front": tuple(map(_entry, _spread(front, problem))),
@@ -279,7 +283,9 @@ def _volume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> floa
     of = b"".join((repr(points.shape).encode(), points.tobytes(), reference.tobytes()))
     key = hashlib.sha256(of).digest()
     if key not in _volumes:
-        _volumes[key] = float(hypervolume(points, reference))
+        # The exact volume of a large front in many dimensions takes minutes.
+        measure = hypervolume if points.shape[1] <= MAX_EXACT else estimated_hypervolume
+        _volumes[key] = float(measure(points, reference))
         if len(_volumes) > MAX_VOLUMES:
             _volumes.popitem(last=False)
     _volumes.move_to_end(key)

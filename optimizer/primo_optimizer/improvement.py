@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from primo_optimizer.pareto import non_dominated
+from primo_optimizer.pareto import non_dominated, quasi_random
 from primo_optimizer.problem import Preference, Scalarization
 
 # (z of shape (s, m), standard normal) -> (n, s, m) scaled losses of n points.
@@ -50,13 +50,8 @@ def log_improvement(front: NDArray[np.float64], preference: Preference | None) -
 
 
 def normal_samples(m: int) -> NDArray[np.float64]:
-    """(SAMPLES, m) quasi-random standard normal: Roberts' additive recurrence, always the same."""
-    root = 2.0
-    for _ in range(40):
-        root = (1.0 + root) ** (1.0 / (m + 1.0))
-    steps = root ** -np.arange(1.0, m + 1.0)
-    uniform = (0.5 + np.arange(1, SAMPLES + 1)[:, None] * steps) % 1.0
-    return np.asarray(ndtri(uniform), dtype=np.float64)
+    """(SAMPLES, m) quasi-random standard normal, always the same."""
+    return np.asarray(ndtri(quasi_random(SAMPLES, m)), dtype=np.float64)
 
 
 def _in_boxes(lower: NDArray[np.float64], upper: NDArray[np.float64]) -> LogImprovement:

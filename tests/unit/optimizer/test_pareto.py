@@ -13,6 +13,7 @@ from primo_optimizer.pareto import (
     REFERENCE_ROWS,
     aim,
     best_first,
+    estimated_hypervolume,
     front_ranks,
     hypervolume,
     non_dominated,
@@ -53,6 +54,13 @@ def test_two_losses_with_every_row_on_the_front_take_no_n_squared_work() -> None
 
     work(100)  # numpy imports some of its parts when they are first used
     assert work(10_000) == work(100)
+
+
+def test_the_volume_of_three_losses_takes_no_n_squared_work() -> None:
+    rows = np.abs(np.random.default_rng(0).normal(size=(2_000, 3)))
+    rows = 1 - rows / np.linalg.norm(rows, axis=1, keepdims=True)  # all on the front
+    few, many = (calls(lambda n=n: hypervolume(rows[:n], np.ones(3))) for n in (200, 2_000))
+    assert many < 12 * few
 
 
 def test_two_losses_of_which_all_rows_hold_nan() -> None:
@@ -147,6 +155,21 @@ def test_hypervolume_of_eight_objectives_is_that_of_the_sampled_volume(m: int) -
     rows, inside = rng.random((20, m)), rng.random((20_000, m))
     dominated = (rows[:, None, :] <= inside[None, :, :]).all(axis=2).any(axis=0).mean()
     assert hypervolume(rows, np.ones(m)) == pytest.approx(dominated, abs=0.02)
+
+
+@pytest.mark.parametrize(("m", "off"), [(1, 1e-12), (2, 0.01), (4, 0.01), (6, 0.05)])
+def test_an_estimated_hypervolume_is_about_the_exact_one(m: int, off: float) -> None:
+    rows = np.random.default_rng(m).random((20, m)) * 1000.0 ** np.arange(m)
+    reference = 1.1 * 1000.0 ** np.arange(m)
+    exact = hypervolume(rows, reference)
+    assert estimated_hypervolume(rows, reference) == pytest.approx(exact, rel=off)
+
+
+def test_an_estimated_hypervolume_grows_row_by_row() -> None:
+    rows = np.random.default_rng(0).random((200, 5))
+    volumes = [estimated_hypervolume(rows[:n], np.full(5, 0.9)) for n in range(len(rows) + 1)]
+    assert volumes[0] == 0.0
+    assert volumes == sorted(volumes)
 
 
 class TestReferencePoint:

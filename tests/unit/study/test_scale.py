@@ -62,6 +62,30 @@ def test_work_grows_with_the_number_of_trials_and_not_with_its_square(
     assert many < 12 * few
 
 
+@pytest.mark.parametrize("objectives", [2, 3, 4, 8])
+def test_so_it_does_where_every_trial_is_on_the_front(objectives: int) -> None:
+    values = np.abs(np.random.default_rng(0).normal(size=(1_000, objectives)))
+    values = 1 - values / np.linalg.norm(values, axis=1, keepdims=True)
+    names = [f"o{k}" for k in range(objectives)]
+    given = spec(objectives=[{"name": n, "goal": "Minimize", "metric": n} for n in names])
+    trials = [
+        trial(
+            number,
+            TrialPhase.COMPLETED,
+            ended(),
+            observations=(Seen(9.0, dict(zip(names, row, strict=True)), STAMP),),
+        )
+        for number, row in enumerate(values.tolist())
+    ]
+
+    def work(n: int) -> int:
+        front = study(*trials[:n], spec=given)
+        return calls(lambda: summarise(front, CREATED + 60, STAMP, ""))
+
+    few, many = work(100), work(1_000)
+    assert many < 12 * few
+
+
 @pytest.mark.parametrize(("objectives", "letters"), [(2, 8), (8, 63)])
 def test_the_status_of_ten_thousand_trials_is_small(objectives: int, letters: int) -> None:
     status = summarise(big(10_000, objectives, letters), CREATED + 60, STAMP, "")
