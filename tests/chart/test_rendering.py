@@ -266,6 +266,18 @@ def test_the_settings_are_the_operators_own(one_helm: Helm) -> None:
     assert found.sidecar_image == "localhost/sidecar@sha256:" + "1" * 64
 
 
+def test_a_million_is_written_as_a_whole_number(one_helm: Helm) -> None:
+    """Numbers of a values file are floating ones to Helm, and the operator would not read 1e+06."""
+    many = 1_000_000
+    values = {
+        "settings": {"workers": many, "suggestionMemoryMiB": many},
+        "metrics": {"trials": many, "parameters": many},
+        "selfTest": {"timeoutSeconds": many},
+    }
+    text = json.dumps(one_helm.template(values))
+    assert (text.count("1000000"), text.count("1e+06")) == (5, 0)
+
+
 # Of no use in a cluster, or better not changed: a Lease's times go together.
 UNSET = {
     "sidecar_metrics_address", "operator_metrics_address", "lease_identity", "lease_duration_s",
