@@ -106,6 +106,17 @@ def test_the_operator_may_do_what_its_code_does_and_nothing_else(one_helm: Helm,
     assert rights(lease["rules"]) == asyncio.run(_called(Leases))
 
 
+def test_no_two_releases_have_a_cluster_wide_object_in_common(one_helm: Helm) -> None:
+    releases = [("ml", "ops-primo-operator"), ("ml-ops", "primo-operator")]
+    named = [
+        (each["kind"], each["metadata"]["name"])
+        for namespace, name in releases
+        for each in one_helm.template({"fullnameOverride": name}, "-n", namespace)
+        if each["kind"].startswith("ClusterRole")
+    ]
+    assert len(set(named)) == len(named) == 8
+
+
 def test_it_may_renew_its_own_lease_only(one_helm: Helm) -> None:
     objects = one_helm.template({"fullnameOverride": "tuner"})
     _, (lease,) = _roles(objects)
@@ -159,8 +170,8 @@ def test_without_roles_there_are_none_for_the_operator(one_helm: Helm) -> None:
 
 def test_users_may_write_studies_but_not_what_the_operator_observed(one_helm: Helm) -> None:
     by_name = {r["metadata"]["name"]: r for r in of_kind(one_helm.template(), "ClusterRole")}
-    view = by_name[f"{NAMESPACE}-primo-operator-view"]
-    edit = by_name[f"{NAMESPACE}-primo-operator-edit"]
+    view = by_name[f"{NAMESPACE}.primo-operator-view"]
+    edit = by_name[f"{NAMESPACE}.primo-operator-edit"]
     reads = {"get", "list", "watch"}
     assert {verb for verb, _, _ in rights(view["rules"])} == reads
     assert ("create", "primo.dev", "primostudies") in rights(edit["rules"])

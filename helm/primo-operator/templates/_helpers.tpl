@@ -12,9 +12,10 @@
 {{- end }}
 {{- end }}
 
-{{- /* Names of cluster-wide objects carry the namespace: two releases may have one name. */}}
+{{- /* Names of cluster-wide objects carry the namespace: two releases may have one name. A
+       namespace has no dot, so the first one ends it. */}}
 {{- define "primo.clusterName" -}}
-{{- printf "%s-%s" .Release.Namespace (include "primo.fullname" .) }}
+{{- printf "%s.%s" .Release.Namespace (include "primo.fullname" .) }}
 {{- end }}
 
 {{- define "primo.serviceAccount" -}}
