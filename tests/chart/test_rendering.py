@@ -640,7 +640,12 @@ def test_the_notes_say_who_may_ask_prometheus(
 ) -> None:
     text = notes(one_helm, {"prometheus": {"url": "http://h", "namespaces": namespaces}})
     assert f"Objectives may be queries to http://h, in studies of {said}.\n" in text
-    assert "Objectives" not in notes(one_helm, {"prometheus": {"namespaces": namespaces}})
+    assert "Objectives" not in notes(one_helm, {})
+
+
+def test_the_notes_say_where_images_without_a_registry_come_from(one_helm: Helm) -> None:
+    assert "imageRegistry is empty: images that name no registry" in notes(one_helm, {})
+    assert "imageRegistry" not in notes(one_helm, {"imageRegistry": "registry.example/team"})
 
 
 def test_the_self_test_runs_where_the_operator_watches(rendering: list[Object]) -> None:

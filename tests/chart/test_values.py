@@ -16,6 +16,10 @@ BAD: dict[str, tuple[Values, str]] = {
     "a value that is none": ({"replicaCount": 2}, "replicaCount"),
     "a third operator": ({"replicas": 3}, "replicas"),
     "a typo below another": ({"image": {"tagg": "1"}}, "tagg"),
+    "a registry by its URL": (
+        {"imageRegistry": "https://registry.example/team"},
+        'imageRegistry: "https://registry.example/team" is a URL, expected host:port/path alone',
+    ),
     "an empty image": ({"image": {"repository": ""}}, "image.repository"),
     "an image with a tag": ({"image": {"repository": "a b"}}, "image.repository"),
     "a digest that is cut": ({"image": {"digest": "sha256:12"}}, "image.digest"),
@@ -34,7 +38,7 @@ BAD: dict[str, tuple[Values, str]] = {
     "time with a unit": ({"settings": {"resyncSeconds": "5m"}}, "settings.resyncSeconds"),
     "a setting by its variable": (
         {"extraEnv": [{"name": "PRIMO_WORKERS", "value": "9"}]},
-        "extraEnv.0.name",
+        "extraEnv: PRIMO_WORKERS is the chart's, as all names that begin with PRIMO_",
     ),
     "an environment value that is none": (
         {"extraEnv": [{"name": "A", "value": 1}]},
@@ -48,6 +52,10 @@ BAD: dict[str, tuple[Values, str]] = {
     "a pattern of namespaces": (
         {"prometheus": {"namespaces": ["team-*"]}},
         "prometheus.namespaces.0",
+    ),
+    "namespaces without a Prometheus": (
+        {"prometheus": {"namespaces": ["a", "b"]}},
+        "prometheus.namespaces: a, b may ask nobody, expected a prometheus.url, which is empty",
     ),
     "two authorities": (
         {"prometheus": {"ca": {"configMap": "a", "secret": "b"}}},

@@ -80,6 +80,14 @@ annotations:
 
 {{- /* What a schema cannot say, or not in words: values that do not go together, and a URL. */}}
 {{- define "primo.check" -}}
+{{- if contains "://" .Values.imageRegistry }}
+{{- fail (printf "imageRegistry: %q is a URL, expected host:port/path alone, as image names begin" .Values.imageRegistry) }}
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if hasPrefix "PRIMO_" .name }}
+{{- fail (printf "extraEnv: %s is the chart's, as all names that begin with PRIMO_, expected the value for it in settings, prometheus, metrics or sidecar" .name) }}
+{{- end }}
+{{- end }}
 {{- if and .Values.metrics.enabled (eq (int .Values.metrics.port) (int .Values.probes.port)) }}
 {{- fail (printf "metrics.port: %d is the port of the probes (probes.port), expected another" (int .Values.metrics.port)) }}
 {{- end }}
@@ -106,6 +114,9 @@ annotations:
 {{- if or (not (regexMatch $url .)) (regexMatch `/api/v1/query/?$` .) }}
 {{- fail (printf "prometheus.url: %q is not a base URL, expected http(s)://host:port/path without user, query, /api/v1/query, or a $(...) but $(namespace)" .) }}
 {{- end }}
+{{- end }}
+{{- if and .Values.prometheus.namespaces (not .Values.prometheus.url) }}
+{{- fail (printf "prometheus.namespaces: %s may ask nobody, expected a prometheus.url, which is empty" (join ", " .Values.prometheus.namespaces)) }}
 {{- end }}
 {{- with .Values.prometheus.ca }}
 {{- if and .configMap .secret }}
