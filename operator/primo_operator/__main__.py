@@ -18,6 +18,7 @@ from primo_operator.definitions import wait_until_served
 from primo_operator.handlers import registry
 from primo_operator.kubernetes_cluster import KubernetesCluster, connect
 from primo_operator.leadership import Candidacy, candidacy
+from primo_operator.prometheus import trusted
 from primo_operator.settings import BadSettingError, Settings
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ async def _serve(given: argparse.Namespace) -> int:
     """Work until told to stop; 1 if another operator has to be let work instead."""
     settings, namespaces = Settings.from_environment(), _watched(given)
     standing, pause_s = candidacy(settings, namespaces), 0.0
+    trusted(settings)  # a start that fails kopf repeats for ever
     while await _unless_stopped(_ready(given, settings, pause_s)):
         code = await _work(given, settings, standing)
         if code is not None:

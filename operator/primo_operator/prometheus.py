@@ -34,16 +34,10 @@ class PrometheusMetrics:
     """Asks about each run once at a time, and tells what came of it."""
 
     def __init__(self, settings: Settings, tell: Tell) -> None:
-        """Without a URL nothing may be asked.
-
-        Raises:
-            BadSettingError: the URL is none, the certificates cannot be read, or there is no limit.
-        """
-        if settings.prometheus_timeout_s <= 0:  # which would mean: for ever
-            raise BadSettingError("PRIMO_PROMETHEUS_TIMEOUT_S: 0 is not above 0")
+        """Without a URL nothing may be asked; raises BadSettingError."""
         self._settings = settings
         self._tell = tell
-        self._ssl = _ssl(settings)
+        self._ssl = trusted(settings)
         self._asking: dict[tuple[Key, str], asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._turns_of: dict[Key, asyncio.Semaphore] = {}
@@ -126,7 +120,14 @@ class PrometheusMetrics:
         return {"Authorization": f"Bearer {token.strip()}"}
 
 
-def _ssl(settings: Settings) -> ssl.SSLContext | bool:
+def trusted(settings: Settings) -> ssl.SSLContext | bool:
+    """Who may sign the server's certificate.
+
+    Raises:
+        BadSettingError: the URL is none, the certificates cannot be read, or there is no limit.
+    """
+    if settings.prometheus_timeout_s <= 0:  # which would mean: for ever
+        raise BadSettingError("PRIMO_PROMETHEUS_TIMEOUT_S: 0 is not above 0")
     url = urlsplit(settings.prometheus_url)
     if settings.prometheus_url and (url.scheme not in ("http", "https") or not url.netloc):
         raise BadSettingError(

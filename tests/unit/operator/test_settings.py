@@ -34,15 +34,31 @@ def test_a_bad_value_is_named(variable: str, text: str, expected: str) -> None:
     assert str(caught.value) == f"{variable}: {expected}"
 
 
+@pytest.mark.parametrize(
+    ("variable", "text", "words"),
+    [
+        ("PRIMO_LEASE_RETRY_S", "60", "expected each above the next"),
+        ("PRIMO_PROMETHEUS_URL", "foo", "'foo' is no http:// or https:// URL"),
+        ("PRIMO_PROMETHEUS_TIMEOUT_S", "0", "0 is not above 0"),
+        ("PRIMO_PROMETHEUS_CA_FILE", "/none", "'/none' holds no certificates"),
+    ],
+)
 def test_a_bad_value_ends_the_operator_with_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    variable: str,
+    text: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["primo_operator", "--namespace", "team"])
-    monkeypatch.setenv("PRIMO_LEASE_RETRY_S", "60")
+    monkeypatch.setenv(variable, text)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
-    assert "PRIMO_LEASE_RETRY_S: expected each above the next" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("primo_operator: PRIMO_")
+    assert f"{variable}: {words}" in said
+    assert said.count("\n") == 1
 
 
 def test_the_operators_help_has_every_setting(
