@@ -143,7 +143,7 @@ async def _work(
             raise
         log.error("studies cannot be watched: %s; beginning anew", error.args[0])
         return None
-    return ending.result() if ending.done() else 0
+    return ending.result() if ending.done() and not ending.cancelled() else 0
 
 
 if __name__ == "__main__":

@@ -28,16 +28,19 @@ async def at_once(*_: Any) -> None: ...
 
 
 def serve(
-    monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | int, served: Any = at_once
+    monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | int | None, served: Any = at_once
 ) -> int:
-    """What it ends with when kopf ends so, one time after the other."""
+    """What it ends with when kopf ends so, one time after the other; None: told to stop."""
     left = list(outcomes)
 
     async def operator(*, stop_flag: asyncio.Future[int], **_: Any) -> None:
         outcome = left.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        stop_flag.set_result(outcome)
+        if outcome is None:  # the task that waits for it is cancelled, and it with that
+            stop_flag.cancel()
+        else:
+            stop_flag.set_result(outcome)
 
     async def connect(context: str | None) -> ApiClient:
         return ApiClient(Configuration(host="http://127.0.0.1:1"))
@@ -117,6 +120,10 @@ def test_what_is_no_namespace_is_refused(
 
 def test_who_leads_no_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert serve(monkeypatch, 1) == 1
+
+
+def test_who_is_stopped_before_it_works_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert serve(monkeypatch, None) == 0
 
 
 def test_a_bug_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
