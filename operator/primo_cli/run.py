@@ -20,6 +20,8 @@ from primo_optimizer import InvalidSpecError, PrimoError
 POLL_S = 0.5
 # A cluster that is not there for so long is given up; the study goes on without us.
 PATIENCE_S = 120.0
+# An operator that watches has looked at a new study long before.
+UNSEEN_S = 20.0
 COMPLETED, FAILED, INTERRUPTED = 0, 1, 130
 
 Manifest = dict[str, Any]
@@ -133,14 +135,19 @@ def _watch(
     kube: Kube, name: str, namespace: str, tend: Callable[[], None], console: Console
 ) -> tuple[Manifest, list[Manifest]]:
     """Show the study until it has ended."""
-    began, told = time.monotonic(), ""
+    began, told, asked = time.monotonic(), "", False
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
             study, trials = _look(kube, name, namespace, tend)
-            live.update(study_view(study, trials, time.monotonic() - began))
+            elapsed_s = time.monotonic() - began
+            live.update(study_view(study, trials, elapsed_s))
             if not console.is_terminal and (line := one_line(study, trials)) != told:
                 told = line
                 console.print(plain(line))
+            if elapsed_s > UNSEEN_S and not (study.get("status") or asked):
+                asked = True
+                question = f"does one run, and watch namespace {namespace}?"
+                console.print(plain(f"no operator has looked at this study; {question}"))
             if (study.get("status") or {}).get("phase") in ("Completed", "Failed"):
                 return study, trials
             time.sleep(POLL_S)

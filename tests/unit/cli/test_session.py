@@ -1,10 +1,12 @@
 """What `primo run` and `primo up` say when something that they started has ended."""
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from primo_cli import run
 from primo_cli.kube import UnavailableError
@@ -89,3 +91,18 @@ def test_what_has_ended_is_told_and_not_waited_for(no_pause: None) -> None:
 def test_a_study_that_is_deleted_meanwhile(no_pause: None) -> None:
     with pytest.raises(run.StudyGoneError, match="other: was deleted"):
         look(FakeKube(silent=0), name="other")
+
+
+def test_a_study_that_no_operator_looks_at_is_told_once(
+    no_pause: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "UNSEEN_S", -1.0)
+    spec = {"objectives": [{"name": "error"}], "budget": {}}
+    unseen = {**STUDY, "spec": spec}
+    looks = iter([unseen, unseen, {**unseen, "status": {"phase": "Failed"}}])
+    monkeypatch.setattr(run, "_look", lambda *_: (next(looks), []))
+    out = io.StringIO()
+    console = Console(file=out, width=120)
+    run._watch(None, "digits", "team", lambda: None, console)  # type: ignore[arg-type]
+    words = "no operator has looked at this study; does one run, and watch namespace team?"
+    assert out.getvalue().count(words) == 1
