@@ -138,8 +138,9 @@ def validate(
     """Say what a cluster would say about manifests, without one.
 
     Each mistake comes with its line, and with who would name it: the API server, which refuses
-    the manifest, or the operator, in the conditions of the study. What only a cluster knows,
-    such as quotas, admission policies and whether a claim exists, is not checked.
+    the manifest, or the operator, in the conditions of the study. A trial is checked against its
+    study if that is given too. What only a cluster knows, such as quotas, admission policies and
+    whether a claim exists, is not checked.
     Exits with 0 when nothing is wrong, 1 when something is, 2 when a file cannot be read.
     """
     from primo_cli.validate import validate as check

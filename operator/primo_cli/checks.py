@@ -21,8 +21,9 @@ from primo_operator.manifest_files import path_parts
 from primo_operator.settings import Settings
 from primo_operator.templates import template_mistakes
 from primo_optimizer import InvalidSpecError
+from primo_study.requests import mistakes
 from primo_study.spec import StudySpec, parse
-from primo_study.study import Study
+from primo_study.study import Request, Study
 
 Manifest = Mapping[str, Any]
 
@@ -37,6 +38,7 @@ class Says(StrEnum):
     REFUSED = "refused by the API server"
     INVALID_SPEC = "taken, then Failed/InvalidSpec"
     INVALID_TEMPLATE = "taken, then Failed/InvalidTemplate"
+    INVALID_TRIAL = "taken, then Failed/InvalidTrial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +138,24 @@ class Checker:
 
     def _dry_run(self, spec: StudySpec) -> Iterator[Finding]:
         """Of the Job of a run: it finds what our schema leaves to Kubernetes."""
-        study = Study("default", _SAMPLE, "0" * 8, 1, 0.0, spec)
-        job = manifests.probe_job(study, Settings())
+        job = manifests.probe_job(_study(spec), Settings())
         jobs = self._api.registry.get("batch", "v1", "jobs")
         for found in self._refused(jobs, job):
             field = _in_template(found.field, job["spec"], spec.trial_template.spec)
             message = found.message.replace(found.field, field) if found.field else found.message
             yield Finding(Says.INVALID_TEMPLATE, field, message)
+
+
+def check_trial(trial: Manifest, study: Manifest) -> list[Finding]:
+    """What the operator says of a trial made by hand, of a study in which nothing is wrong."""
+    spec = trial["spec"]
+    request = Request(_SAMPLE, spec["parameters"], spec.get("fidelity"))
+    found = mistakes(_study(parse(study["spec"])), request)
+    return [_finding(Says.INVALID_TRIAL, line) for line in found]
+
+
+def _study(spec: StudySpec) -> Study:
+    return Study("default", _SAMPLE, "0" * 8, 1, 0.0, spec)
 
 
 def _no_match(manifest: Manifest) -> Finding:

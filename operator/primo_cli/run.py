@@ -10,8 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from primo_cli.checks import Checker
-from primo_cli.files import read_texts
 from primo_cli.kube import Kube, UnavailableError
 from primo_cli.validate import check, mistakes
 from primo_cli.view import front_table, last_words, one_line, plain, study_view
@@ -79,9 +77,7 @@ def read(file: Path) -> list[Manifest]:
     Raises:
         InvalidSpecError: every mistake in it, as `primo validate` says it.
     """
-    checker = Checker()
-    read = read_texts([str(file)])
-    outcomes = [outcome for name, text in read for outcome in check(checker, name, text)]
+    outcomes = check([str(file)])
     problems = [f"{outcome.file}: {outcome.problem}" for outcome in outcomes if outcome.problem]
     problems += [line for outcome in outcomes for line in mistakes(outcome)]
     if problems:

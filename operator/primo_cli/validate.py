@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from primo_cli.checks import Checker, Finding, Says, UnknownKindError
+from primo_cli.checks import Checker, Finding, Says, UnknownKindError, check_trial
 from primo_cli.files import read_texts
+from primo_operator import names
 from primo_operator.manifest_files import Document, load_documents, path_parts
 from primo_optimizer import InvalidSpecError
 
@@ -20,6 +21,7 @@ class Outcome:
     Attributes:
         problem: why the file cannot be read; empty if it can.
         unchecked: why nothing can be said of the document; empty if something can.
+        lacking: what there would have to be to say more; empty if nothing.
     """
 
     file: str
@@ -27,6 +29,7 @@ class Outcome:
     findings: Sequence[Finding] = ()
     problem: str = ""
     unchecked: str = ""
+    lacking: str = ""
 
     @property
     def title(self) -> str:
@@ -39,8 +42,7 @@ class Outcome:
 
 def validate(files: Sequence[str], *, as_json: bool) -> int:
     """Print what is wrong with the manifests of files and folders; the exit code sums it up."""
-    checker = Checker()
-    outcomes = [o for name, text in read_texts(files) for o in check(checker, name, text)]
+    outcomes = check(files)
     if as_json:
         print(json.dumps([_as_json(outcome) for outcome in outcomes], indent=2))
     else:
@@ -50,7 +52,43 @@ def validate(files: Sequence[str], *, as_json: bool) -> int:
     return MISTAKES if any(outcome.findings for outcome in outcomes) else FINE
 
 
-def check(checker: Checker, name: str, text: str | OSError | UnicodeError) -> Iterator[Outcome]:
+def check(files: Sequence[str]) -> list[Outcome]:
+    """Of each document of files and folders; of trials beside their studies, wherever those are."""
+    checker = Checker()
+    outcomes = [o for name, text in read_texts(files) for o in _outcomes(checker, name, text)]
+    studies = {_key(m, m["metadata"].get("name")): m for m in _faultless(outcomes)}
+    return [_beside_its_study(outcome, studies) for outcome in outcomes]
+
+
+def _faultless(outcomes: Sequence[Outcome]) -> Iterator[Mapping[str, Any]]:
+    """The studies in which nothing is wrong."""
+    for outcome in outcomes:
+        if outcome.document and not outcome.findings:
+            manifest = outcome.document.manifest
+            if manifest["kind"] == names.STUDY_KIND:
+                yield manifest
+
+
+def _beside_its_study(
+    outcome: Outcome, studies: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> Outcome:
+    """Of a trial made by hand what its study says of it too; all others as they are."""
+    if not outcome.document or outcome.findings:
+        return outcome
+    manifest = outcome.document.manifest
+    if manifest["kind"] != names.TRIAL_KIND or "number" in manifest["spec"]:
+        return outcome
+    study = studies.get(_key(manifest, manifest["spec"]["study"]))
+    if study is None:
+        return replace(outcome, lacking="its study is not given, or wrong")
+    return replace(outcome, findings=check_trial(manifest, study))
+
+
+def _key(manifest: Mapping[str, Any], study: str) -> tuple[str, str]:
+    return manifest["metadata"].get("namespace") or "default", study
+
+
+def _outcomes(checker: Checker, name: str, text: str | OSError | UnicodeError) -> Iterator[Outcome]:
     """Of each document of a file, or of what could not be read."""
     if not isinstance(text, str):
         yield Outcome(name, problem=getattr(text, "strerror", None) or str(text))
@@ -81,7 +119,8 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     if outcome.unchecked:
         yield f"{where}:{outcome.document.line_of('')}: not checked: {outcome.unchecked}"
     elif not outcome.findings:
-        yield f"{where}: {outcome.title}: ok"
+        lacking = f" ({outcome.lacking})" if outcome.lacking else ""
+        yield f"{where}: {outcome.title}: ok{lacking}"
     yield from mistakes(outcome)
 
 
@@ -112,6 +151,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
         "ok": not (outcome.problem or outcome.findings or outcome.unchecked),
         "problem": outcome.problem or None,
         "unchecked": outcome.unchecked or None,
+        "lacking": outcome.lacking or None,
         "findings": [_finding_json(document, each) for each in outcome.findings if document],
     }
 

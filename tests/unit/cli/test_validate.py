@@ -233,6 +233,61 @@ def test_folders_lists_and_standard_input_are_read(
     ]
 
 
+def own_trial(**fields: Any) -> dict[str, Any]:
+    """One that a user has made, of the study `minimal`."""
+    spec = {"study": "minimal", "parameters": {"lr": 0.01}, **fields}
+    return {**trial(), "metadata": {"name": "mine"}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("manifests", "code", "words"),
+    [
+        pytest.param([own_trial(), study()], FINE, "mine: ok", id="fits, before its study"),
+        pytest.param(
+            [study(), own_trial(parameters={"lr": "x"})],
+            MISTAKES,
+            "taken, then Failed/InvalidTrial: spec.parameters.lr: ",
+            id="a value that is none",
+        ),
+        pytest.param(
+            [study(), own_trial(fidelity=3)],
+            MISTAKES,
+            "spec.fidelity: 3 is given, and the study has no fidelity",
+            id="a fidelity in a study without",
+        ),
+        pytest.param(
+            [own_trial(study="other"), study()],
+            FINE,
+            "mine: ok (its study is not given, or wrong)",
+            id="of another study",
+        ),
+        pytest.param(
+            [{**own_trial(), "metadata": {"name": "mine", "namespace": "team"}}, study()],
+            FINE,
+            "mine: ok (its study is not given, or wrong)",
+            id="in another namespace",
+        ),
+        pytest.param(
+            [study(paralelism=1), own_trial(parameters={"lr": "x"})],
+            MISTAKES,
+            "mine: ok (its study is not given, or wrong)",
+            id="of a study that is wrong",
+        ),
+    ],
+)
+def test_a_trial_of_the_users_own_is_checked_against_its_study(
+    manifests: list[Any],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "all.yaml"
+    path.write_text("\n---\n".join(json.dumps(each, indent=1) for each in manifests))
+    assert validate([str(path)], as_json=False) == code
+    assert words in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
