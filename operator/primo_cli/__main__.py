@@ -11,6 +11,7 @@ import typer
 app = typer.Typer(
     help="Prior-guided multi-objective hyperparameter optimization on Kubernetes.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     pretty_exceptions_enable=False,
 )
 
@@ -79,6 +80,7 @@ def run(
     """Run a study to its end and show its Pareto front.
 
     Without --context everything runs on this machine: a local cluster, the operator, the trials.
+
     Exits with 0 when the study completed with a front, 1 when it failed or has none, 2 when the
     manifest is wrong or something that is needed did not start, has ended, or cannot be reached;
     130 after Ctrl-C.
@@ -141,6 +143,7 @@ def validate(
     the manifest, or the operator, in the conditions of the study. A trial is checked against its
     study if that is given too. What only a cluster knows, such as quotas, admission policies and
     whether a claim exists, is not checked.
+
     Exits with 0 when nothing is wrong, 1 when something is, 2 when a file cannot be read.
     """
     from primo_cli.validate import validate as check
@@ -187,6 +190,7 @@ def convert(
     The studies go to standard output, each with a report at its head: what is to be done before
     it runs, what is approximated, left out and mapped. What cannot be converted says why in a
     line on standard error.
+
     Exits with 0 when all were converted, 1 when one cannot be, 2 when a file cannot be read.
     """
     from primo_cli.convert import convert as run_convert

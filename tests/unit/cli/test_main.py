@@ -1,11 +1,13 @@
 """What `primo` says of its options before anything starts."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from primo_cli.__main__ import app
+from primo_cli.__main__ import app, convert, run, validate
 from primo_cli.run import run_study
 from primo_optimizer import InvalidSpecError
 
@@ -38,3 +40,10 @@ def test_a_picture_needs_a_folder_to_go_to(tmp_path: Path) -> None:
             state_dir=None,
             picture=tmp_path / "a" / "front.png",
         )
+
+
+@pytest.mark.parametrize("verb", [run, validate, convert])
+def test_help_breaks_its_lines_where_the_terminal_ends(verb: Callable[..., None]) -> None:
+    name, text = verb.__name__, inspect.getdoc(verb) or ""
+    shown = CliRunner(env={"COLUMNS": "1000"}).invoke(app, [name, "--help"]).output
+    assert all(paragraph.replace("\n", " ") in shown for paragraph in text.split("\n\n"))
