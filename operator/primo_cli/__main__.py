@@ -3,6 +3,7 @@
 import sys
 import tempfile
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,9 @@ class Output(StrEnum):
     JSON = "json"
 
 
+Filenames = Annotated[
+    list[str] | None, typer.Option("-f", "--filename", metavar="FILE", help="The same as FILE.")
+]
 Gpus = Annotated[int, typer.Option(min=0, help="Pretend GPUs of the local cluster.")]
 StateDir = Annotated[
     Path | None,
@@ -48,14 +52,35 @@ PrometheusBinary = Annotated[
 ]
 
 
+# What `primo run` takes for the cluster that it starts, not for one that is there.
+LOCAL = ("gpus", "workdir", "state_dir", "prometheus", "prometheus_binary")
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"primo {version('primo-operator')}")
+        raise typer.Exit
+
+
 @app.callback()
-def verbs() -> None:
+def verbs(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
     """With a callback, a single verb still has to be named."""
 
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Option("-f", "--filename", help="A manifest with one PriMOStudy.")],
+    given: typer.Context,
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE", help="A manifest with one PriMOStudy.")
+    ] = None,
+    filenames: Filenames = None,
     context: Annotated[
         str | None,
         typer.Option(help="Use this context of the kubeconfig, where the operator is installed."),
@@ -87,18 +112,18 @@ def run(
     """
     from primo_cli.run import run_study
 
-    if prometheus and context is not None:
-        raise typer.BadParameter(
-            "it runs beside the local cluster, and --context names another",
-            param_hint="--prometheus",
-        )
+    file, *others = _all(files, filenames)
+    if others:
+        raise typer.BadParameter("more than one is given", param_hint="FILE")
+    if context is not None:
+        _refuse_local(given)
     raise typer.Exit(
         run_study(
-            file,
+            Path(file),
             context=context,
             namespace=namespace,
             gpus=gpus,
-            workdir=workdir or file.parent,
+            workdir=workdir or Path(file).parent,
             state_dir=state_dir,
             picture=picture,
             prometheus=_binary(prometheus_binary) if prometheus else None,
@@ -130,9 +155,10 @@ def up(
 @app.command()
 def validate(
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="FILE", help="Manifests; a folder's; - for standard input."),
-    ],
+    ] = None,
+    filenames: Filenames = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="For people or programs.")] = (
         Output.TEXT
     ),
@@ -148,19 +174,20 @@ def validate(
     """
     from primo_cli.validate import validate as check
 
-    raise typer.Exit(check(files, as_json=output is Output.JSON))
+    raise typer.Exit(check(_all(files, filenames), as_json=output is Output.JSON))
 
 
 @app.command()
 def convert(
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="FILE",
             help="Katib Experiments, and ConfigMaps that hold their templates; - for standard"
             " input.",
         ),
-    ],
+    ] = None,
+    filenames: Filenames = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
@@ -196,7 +223,25 @@ def convert(
     from primo_cli.convert import convert as run_convert
     from primo_cli.convert import wishes
 
-    raise typer.Exit(run_convert(files, wishes(objective or [], fidelity, wrap_command)))
+    given = _all(files, filenames)
+    raise typer.Exit(run_convert(given, wishes(objective or [], fidelity, wrap_command)))
+
+
+def _all(files: list[str] | None, filenames: list[str] | None) -> list[str]:
+    """Those given as arguments and, as kubectl wants them, with -f."""
+    given = [*(files or ()), *(filenames or ())]
+    if not given:
+        raise typer.BadParameter("none is given", param_hint="FILE")
+    return given
+
+
+def _refuse_local(given: typer.Context) -> None:
+    for name in LOCAL:
+        source = given.get_parameter_source(name)
+        if source and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            words = "it is about the local cluster, and --context names another"
+            raise typer.BadParameter(words, param_hint=option)
 
 
 def _binary(given: Path | None) -> Path:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,39 @@ def test_a_picture_needs_a_folder_to_go_to(tmp_path: Path) -> None:
             state_dir=None,
             picture=tmp_path / "a" / "front.png",
         )
+
+
+@pytest.mark.parametrize("verb", ["run", "validate", "convert"])
+def test_a_file_is_given_with_or_without_f_but_given(verb: str) -> None:
+    for words in ([NO_STUDY], ["-f", NO_STUDY]):
+        result = CliRunner().invoke(app, [verb, *words])
+        assert NO_STUDY in result.output + str(result.exception)
+    assert "none is given" in refused(verb)
+
+
+def test_a_study_is_run_alone() -> None:
+    assert "more than one is given" in refused("run", NO_STUDY, "-f", NO_STUDY)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--gpus", "2"),
+        ("--workdir", "."),
+        ("--state-dir", "state"),
+        ("--prometheus",),
+        ("--prometheus-binary", "prometheus"),
+    ],
+    ids=lambda option: option[0],
+)
+def test_what_is_about_the_local_cluster_is_refused_with_another(option: tuple[str, ...]) -> None:
+    said = refused("run", NO_STUDY, "--context", "far", *option)
+    assert f"{option[0]}: it is about the local cluster" in said
+
+
+def test_the_version_is_told() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"primo {version('primo-operator')}\n")
 
 
 @pytest.mark.parametrize("verb", [run, validate, convert])
