@@ -8,6 +8,7 @@ and by a dry-run of the trial's Job, as it does in a cluster.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +16,7 @@ from primo_local.apiserver.api import WriteOptions
 from primo_local.apiserver.errors import ApiError
 from primo_local.apiserver.objects import Key
 from primo_local.apiserver.registry import Resource
+from primo_local.apiserver.schema import Shape
 from primo_local.apiserver.server import new_api
 from primo_operator import crds, manifests, names
 from primo_operator.manifest_files import path_parts
@@ -30,6 +32,8 @@ Manifest = Mapping[str, Any]
 _UNDECODABLE = re.compile(r".* cannot be handled as an? \w+: (.*)", re.DOTALL)
 _UNKNOWN = re.compile(r'unknown field "(.*)"')
 _SAMPLE = "study"
+# So alike two names must be, from 0 to 1, for one to be a misspelling of the other.
+SIMILAR = 0.75
 
 
 class Says(StrEnum):
@@ -115,7 +119,8 @@ class Checker:
         # With strict validation, which kubectl asks for, a warning of this kind is a refusal.
         for warning in options.warnings:
             if match := _UNKNOWN.fullmatch(warning):
-                yield Finding(Says.REFUSED, match[1], warning)
+                meant = _meant(resource.strategy.shape, match[1])
+                yield Finding(Says.REFUSED, match[1], warning + meant)
         for field, message in causes:
             yield Finding(Says.REFUSED, field, message)
 
@@ -168,6 +173,17 @@ def _no_match(manifest: Manifest) -> Finding:
     kinds = f"{names.STUDY_KIND} and {names.TRIAL_KIND} in version {names.API_VERSION!r}"
     message = f'no matches for kind "{kind}" in version "{version}" (there are: {kinds})'
     return Finding(Says.REFUSED, "apiVersion", message)
+
+
+def _meant(shape: Shape | None, field: str) -> str:
+    """Of an unknown field the known one beside it that is spelt like it, as a question."""
+    *above, name = path_parts(field)
+    for part in above:
+        if shape:
+            found = shape.items if isinstance(part, int) else shape.members.get(part)
+            shape = found or shape.others
+    close = get_close_matches(str(name), shape.members if shape else (), 1, SIMILAR)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def _causes(error: ApiError) -> list[tuple[str, str]]:

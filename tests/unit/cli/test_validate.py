@@ -67,6 +67,31 @@ def test_unknown_fields_and_wrong_values_are_told_together(checker: Checker) -> 
     assert [f.field for f in findings] == ["spec.paralelism", "spec.parallelism"]
 
 
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        pytest.param(
+            study(paralelism=1), '"spec.paralelism", did you mean parallelism?', id="ours"
+        ),
+        pytest.param(
+            study(parameters=[{"name": "x", "flaot": {"min": 0, "max": 1}}]),
+            '"spec.parameters[0].flaot", did you mean float?',
+            id="in a list",
+        ),
+        pytest.param(
+            templated({"volumes": [{"name": "data", "emptydir": {}}]}),
+            f'"{POD}.volumes[0].emptydir", did you mean emptyDir?',
+            id="Kubernetes' own",
+        ),
+        pytest.param(study(epochs=3), 'unknown field "spec.epochs"', id="nothing like it"),
+    ],
+)
+def test_of_a_misspelt_field_the_right_one_is_named(
+    checker: Checker, manifest: dict[str, Any], words: str
+) -> None:
+    assert checker.check(manifest)[0].message.endswith(words)
+
+
 def test_a_mistake_in_the_template_is_the_operators_to_tell(checker: Checker) -> None:
     (finding,) = checker.check(templated({}, {"backoffLimit": 3}))
     assert finding.says is Says.INVALID_TEMPLATE
