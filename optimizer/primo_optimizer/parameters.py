@@ -5,6 +5,7 @@ or ordinal one, lie at distinct points of [0, 1].
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from primo_optimizer.shapes import is_number, shown
 from primo_optimizer.trial import Value
 
 Points = NDArray[np.float64]
+
+# What is beyond it is rounding: its power of e is the largest that a float can hold.
+MAX_LOG = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +239,8 @@ def _from_unit(unit: float, low: float, high: float, log: bool) -> float:
     unit = min(max(unit, 0.0), 1.0)
     if not log:
         return min(max(low + unit * (high - low), low), high)
-    raw = math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))
+    exponent = math.log(low) + unit * (math.log(high) - math.log(low))
+    raw = math.exp(min(exponent, MAX_LOG))
     return min(max(raw, low), high)
 
 
@@ -243,7 +248,8 @@ def _from_units(units: Points, low: float, high: float, log: bool) -> Points:
     units = _clipped(units)
     if not log:
         return np.clip(low + units * (high - low), low, high)
-    raw = _each(math.exp, math.log(low) + units * (math.log(high) - math.log(low)))
+    exponents = math.log(low) + units * (math.log(high) - math.log(low))
+    raw = _each(math.exp, np.minimum(exponents, MAX_LOG))
     return np.clip(raw, low, high)
 
 

@@ -1,5 +1,6 @@
 """The search space on the unit cube."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,13 @@ def test_spreading_stays_within_a_step(point: list[float]) -> None:
     assert ((moved >= 0) & (moved <= 1)).all()
     # On a log scale half a step is widest at the lower end.
     assert (np.abs(moved - point) <= [0.5 / 12, 0.03, 1e-9, 0.02, 0.5 / 3, 0.0]).all()
+
+
+def test_a_log_scale_may_reach_to_the_largest_number() -> None:
+    body = {"min": 1e-6, "max": sys.float_info.max, "log": True}
+    space = SearchSpace.from_spec([{"name": "p", "float": body}])
+    assert space.decode(np.ones(1))["p"] == pytest.approx(sys.float_info.max)
+    assert space.snap(np.ones((1, 1))).tolist() == [[pytest.approx(1.0)]]
 
 
 @pytest.mark.parametrize(
