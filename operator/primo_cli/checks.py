@@ -204,17 +204,25 @@ def _finding(says: Says, line: str) -> Finding:
 
 
 def _merged(refused: Sequence[Finding], reported: Sequence[Finding]) -> list[Finding]:
-    """All of it, each mistake once: what is said below a refused field explains the refusal."""
+    """All of it, each mistake once: what is said below a refused field explains the refusal.
+
+    So do words where it gives a pattern.
+    """
     found = list(refused)
     for each in reported:
         above = [i for i, one in enumerate(refused) if _within(each.field, one.field)]
         if not above:
             found.append(each)
-        elif all(each.field != refused[i].field for i in above):
+        elif all(_explains(each, refused[i]) for i in above):
             nearest = max(above, key=lambda i: len(refused[i].field))
             more = (*found[nearest].more, f"{each.field}: {each.message}")
             found[nearest] = replace(found[nearest], more=more)
     return found
+
+
+def _explains(reported: Finding, refused: Finding) -> bool:
+    words = "should match" in refused.message and "should match" not in reported.message
+    return reported.field != refused.field or words
 
 
 def _within(field: str, other: str) -> bool:

@@ -6,6 +6,7 @@ Expression Language, kept beside the Python that says the same.
 """
 
 import math
+import re
 from typing import Annotated
 
 from pydantic import (
@@ -66,8 +67,29 @@ def _number(value: object) -> object:
     return _whole(value)
 
 
+# Together less than the 2562047 h that fit into Go's 64 bits of nanoseconds: beyond, a rule about
+# durations has no value, and nothing of such an object can be written any more.
+_DURATION = r"^([0-9]{1,6}(\.[0-9]+)?[hm]|[0-9]{1,9}(\.[0-9]+)?m?s)+$"
+_DURATION_LENGTH = 20
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str) and not (
+        len(value) <= _DURATION_LENGTH and re.fullmatch(_DURATION, value)
+    ):
+        raise PydanticCustomError(
+            "duration",
+            "Input should be a duration such as 90m or 24h, with 6 digits before h or m at most",
+        )
+    return value
+
+
 Int = Annotated[int, BeforeValidator(_whole)]
 # Whole numbers stay whole on their way to the trial: a batch size is 16, not 16.0.
 Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")]
+Duration = Annotated[
+    str,
+    Field(max_length=_DURATION_LENGTH, pattern=_DURATION),
+    BeforeValidator(_duration),
+]

@@ -189,6 +189,13 @@ def test_what_is_spent_and_when_may_change(kube: Kube, patch: Patch) -> None:
     assert code == 200, body["message"]
 
 
+def test_the_longest_duration_there_may_be_has_a_value(kube: Kube) -> None:
+    path = _everything(kube)
+    for patch in ({"duration": "999999h999999h99999h"}, {"trials": 1000}):
+        code, body = kube("PATCH", path, {"spec": {"budget": patch}}, kind="merge-patch+json")
+        assert code == 200, body["message"]
+
+
 def _everything(kube: Kube) -> str:
     return f"{STUDIES}/{create(kube, example('everything').manifest)['metadata']['name']}"
 

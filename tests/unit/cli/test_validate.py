@@ -62,6 +62,15 @@ def test_what_is_refused_is_explained_by_our_own_rule(checker: Checker) -> None:
     )
 
 
+def test_a_pattern_is_told_in_words_too(checker: Checker) -> None:
+    invalid = next(e for e in INVALID if e.name == "duration-too-long")
+    (finding,) = checker.check(invalid.manifest)
+    assert finding.more == (
+        "spec.budget.duration: '9999999h' should be a duration such as 90m or 24h, with 6 digits"
+        " before h or m at most",
+    )
+
+
 def test_unknown_fields_and_wrong_values_are_told_together(checker: Checker) -> None:
     findings = checker.check(study(parallelism=0, paralelism=1))
     assert [f.field for f in findings] == ["spec.paralelism", "spec.parallelism"]

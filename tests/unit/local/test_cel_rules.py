@@ -123,6 +123,14 @@ def test_a_rule_without_a_value_is_broken_and_says_why() -> None:
     assert "rule evaluation error" in problem
 
 
+@pytest.mark.parametrize(
+    ("text", "is_one"), [("2562047h", True), ("2562048h", False), ("1d", False), ("", False)]
+)
+def test_a_duration_is_at_most_so_many_nanoseconds_as_go_counts(text: str, is_one: bool) -> None:
+    problems = broken(of("duration(self.t) > duration('6h')", t=TEXT), {"t": text})
+    assert problems == [] if is_one else "rule evaluation error" in problems[0]
+
+
 def test_a_message_may_be_an_expression() -> None:
     rule = {"rule": "self.a > 1", "messageExpression": "'a is ' + string(self.a)"}
     assert broken(of(s=of(rule, a=WHOLE)), {"s": {"a": 1}}) == [
