@@ -42,7 +42,8 @@ class Float:
 
     def check(self, at: str, value: Any) -> Iterator[str]:
         if not (is_number(value) and self.low <= value <= self.high):
-            yield f"{at}: {shown(value)} is not between {self.low} and {self.high}"
+            kind = "" if is_number(value) else "a number "
+            yield f"{at}: {shown(value)} is not {kind}between {self.low} and {self.high}"
 
     def read(self, value: Any) -> float:
         return float(value)

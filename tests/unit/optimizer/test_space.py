@@ -128,8 +128,8 @@ def test_a_configuration_is_read_in_the_types_of_its_space(
     ("changes", "message"),
     [
         ({"lr": 1}, "parameters.lr: 1 is not between 1e-05 and 0.1"),
-        ({"lr": "0.1"}, "parameters.lr: '0.1' is not between 1e-05 and 0.1"),
-        ({"lr": float("nan")}, "parameters.lr: nan is not between 1e-05 and 0.1"),
+        ({"lr": "0.1"}, "parameters.lr: '0.1' is not a number between 1e-05 and 0.1"),
+        ({"lr": float("nan")}, "parameters.lr: nan is not a number between 1e-05 and 0.1"),
         ({"layers": 2.5}, "parameters.layers: 2.5 is not a whole number between 1 and 6"),
         ({"layers": True}, "parameters.layers: true is not a whole number between 1 and 6"),
         ({"width": 65}, "parameters.width: 65 is not one of 16, 32, 64, 128, 256"),
