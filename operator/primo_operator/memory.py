@@ -25,7 +25,7 @@ class Refusal:
     """The API server refused to create a Job.
 
     Attributes:
-        retry_at: seconds since the epoch.
+        retry_at: by the clock that never goes back.
         final: set if no retry can help: this is how the run ends.
     """
 
@@ -71,7 +71,7 @@ class Memory:
         changed: what admission has made of the latest Job that may cost its result; else empty.
         obstacle: what kept the latest pass from doing all there was to do.
         failed_asks: in a row, that left nothing to start.
-        ask_at: not earlier, by the epoch's seconds.
+        ask_at: not earlier, by the clock that never goes back.
         used_numbers: trial numbers seen in use that the study's status does not count yet.
         looked_up_to: trials below this are in our view, or are not there.
         sound: UIDs of trials whose configurations were looked at before they came to rest.

@@ -153,19 +153,19 @@ class Reconciler:
         self, key: Key, study: Study, wake_at: float | None, early_s: float | None
     ) -> float:
         """Until the first moment at which something may be due without an event."""
-        memory, now = self.memories[key], self.clock.now()
-        times = [refusal.retry_at for refusal in memory.refusals.values()]
-        times += podless_at(self.mirror.family(key), memory, study).values()
+        memory, now, steady = self.memories[key], self.clock.now(), self.clock.monotonic()
+        times = list(podless_at(self.mirror.family(key), memory, study).values())
         if wake_at is not None:
             times.append(wake_at)
+        again = [refusal.retry_at for refusal in memory.refusals.values()]
         if study.template.problem and not study.template.fatal:
-            times.append(memory.template_retry_at)
-        if memory.ask_at > now:
-            times.append(memory.ask_at)
-        waits = [time - now for time in times]
+            again.append(memory.template_retry_at)
+        if memory.ask_at > steady:
+            again.append(memory.ask_at)
+        again.append(self._listed_at(key) + self.settings.resync_s)
+        waits = [time - now for time in times] + [time - steady for time in again]
         if early_s is not None:
             waits.append(early_s)
-        waits.append(self._listed_at(key) + self.settings.resync_s - self.clock.monotonic())
         return max(min(waits, default=0.0), SHORTEST_WAIT_S)
 
     def forget(self, key: Key) -> None:
@@ -402,7 +402,7 @@ class Reconciler:
         memory = self.memories[key]
         memory.template = await self._said_of_template(study)
         memory.template_generation = study.generation
-        memory.template_retry_at = self.clock.now() + REFUSED_RETRY_S
+        memory.template_retry_at = self.clock.monotonic() + REFUSED_RETRY_S
         return True
 
     async def _said_of_template(self, study: Study) -> Template:
@@ -463,7 +463,7 @@ class Reconciler:
 
     async def _ask(self, key: Key, before: Study) -> bool:
         memory = self.memories[key]
-        if self.clock.now() < memory.ask_at:
+        if self.clock.monotonic() < memory.ask_at:
             return False
         found = self._room(key, before)  # with what this pass has recorded
         if found is None or memory.doubted:
@@ -497,7 +497,7 @@ class Reconciler:
         elif answer.degraded and memory.failed_asks + 1 < FAILED_ASKS:
             memory.failed_asks += 1
             wait_s = ASK_RETRY_S * 2.0 ** (memory.failed_asks - 1)
-            memory.ask_at = self.clock.now() + wait_s
+            memory.ask_at = self.clock.monotonic() + wait_s
             return False
         else:
             memory.failed_asks = 0

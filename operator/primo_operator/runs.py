@@ -83,10 +83,9 @@ class Runs:
         writer, memory = self.writer, self.writer.memories[key]
         study = writer.observe(key)
         refusal = memory.refusals.get(request.name)
-        now = writer.clock.now()
-        if study is None or (refusal and now < refusal.retry_at):
+        if study is None or (refusal and writer.clock.monotonic() < refusal.retry_at):
             return False
-        if free_slots(study, ending(study, now)) < 1:
+        if free_slots(study, ending(study, writer.clock.now())) < 1:
             return False  # another took it in this pass, that was refused before and is not now
         view, number = writer.mirror.family(key).trials.get(request.name), study.next_number
         if view is None or view.obj is None:
@@ -159,7 +158,7 @@ class Runs:
         """Create the Job of an open run that is known never to have been made."""
         writer, memory, name = self.writer, self.writer.memories[key], trial.run.job
         refusal = memory.refusals.get(name)
-        if refusal and writer.clock.now() < refusal.retry_at:
+        if refusal and writer.clock.monotonic() < refusal.retry_at:
             return False
         view = writer.trial_view(key, trial)
         if view is None:
@@ -281,7 +280,7 @@ class Runs:
             large = isinstance(error, TooLargeError)
             message = f"{_why(error)}: {error.message}" if large else error.message
             final = Outcome(Reason.START_FAILED, message)
-        retry_at = self.writer.clock.now() + wait_s
+        retry_at = self.writer.clock.monotonic() + wait_s
         waiting = Waiting(_why(error), error.message, endless=False)
         return Refusal(waiting, retry_at, final, count)
 
@@ -291,7 +290,7 @@ class Runs:
         waiting = Waiting("NameTaken", message, endless=False)
         memory = self.writer.memories[key]
         memory.jobs[trial.run.job] = JobState.UNMADE
-        retry_at = self.writer.clock.now() + REFUSED_RETRY_S
+        retry_at = self.writer.clock.monotonic() + REFUSED_RETRY_S
         memory.refusals[trial.run.job] = Refusal(waiting, retry_at)
 
 

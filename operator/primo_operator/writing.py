@@ -61,7 +61,8 @@ class Writer:
                 uid=uid, synced_at=memory.synced_at, doubted=bool(memory.uid)
             )
         template = memory.template
-        if template.problem and not template.fatal and self.clock.now() >= memory.template_retry_at:
+        retry_at, now = memory.template_retry_at, self.clock.monotonic()
+        if template.problem and not template.fatal and now >= retry_at:
             memory.template_generation = 0  # to be asked again
         return observe(family, memory, self.settings.access(key.namespace))
 

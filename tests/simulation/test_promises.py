@@ -591,6 +591,18 @@ def _refuse(monkeypatch: pytest.MonkeyPatch, call: str, *, once: bool = False) -
     monkeypatch.setattr(SimulatedCluster, call, refuses)
 
 
+def test_a_clock_that_steps_back_prolongs_no_wait_after_a_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _refuse(monkeypatch, "create_job", once=True)
+    world = World(Scenario(trials=4, parallelism=2, rungs=1))
+    world.advance(2.0)
+    assert world.operator.reconciler.memories[KEY].refusals
+    world.operator.skew_s = -3600.0
+    world.advance(1800.0)
+    assert world.phase == "Completed"
+
+
 def test_a_job_that_may_not_be_deleted_keeps_no_other_trial_from_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
