@@ -132,12 +132,13 @@ class Reconciler:
         seen = study
         study = await self._read_sources(key, study)
         moved = await self._read_podless(key, study)
-        plan = decide(study, self.clock.now())
+        planned_at, plan = self.clock.monotonic(), decide(study, self.clock.now())
         if plan.actions == (CheckTemplate(),):
             # Go on at once: in turn, all studies of an operator that starts would be checked first.
             await self._check_template(key, study)
             study = self._writer.observe(key) or study
-            plan, moved = decide(study, self.clock.now()), True
+            planned_at, moved = self.clock.monotonic(), True
+            plan = decide(study, self.clock.now())
         if moved or plan.actions or study is not seen or study.degraded:
             moved |= await self._apply_or_say(key, study, plan.actions)
             early_s = await self._writer.study(key)
@@ -147,21 +148,30 @@ class Reconciler:
             return 0.0
         if early_s is None and ending(study, self.clock.now()) and not study.unfinished:
             return None  # it has ended: only an edit starts it again
-        return self._wait_s(key, study, plan.wake_at, early_s)
+        return self._wait_s(key, study, plan.wake_at, early_s, planned_at)
 
     def _wait_s(
-        self, key: Key, study: Study, wake_at: float | None, early_s: float | None
+        self,
+        key: Key,
+        study: Study,
+        wake_at: float | None,
+        early_s: float | None,
+        planned_at: float,
     ) -> float:
-        """Until the first moment at which something may be due without an event."""
+        """Until the first moment at which something may be due without an event.
+
+        Args:
+            planned_at: what was due by then was tried, or waits for something else; by the clock
+                that never goes back.
+        """
         memory, now, steady = self.memories[key], self.clock.now(), self.clock.monotonic()
         times = list(podless_at(self.mirror.family(key), memory, study).values())
         if wake_at is not None:
             times.append(wake_at)
-        again = [refusal.retry_at for refusal in memory.refusals.values()]
+        retries = [*(refusal.retry_at for refusal in memory.refusals.values()), memory.ask_at]
+        again = [retry_at for retry_at in retries if retry_at > planned_at]
         if study.template.problem and not study.template.fatal:
             again.append(memory.template_retry_at)
-        if memory.ask_at > steady:
-            again.append(memory.ask_at)
         again.append(self._listed_at(key) + self.settings.resync_s)
         waits = [time - now for time in times] + [time - steady for time in again]
         if early_s is not None:

@@ -467,9 +467,10 @@ def _wake_at(study: Study, end: Ending | None, now: float) -> float | None:
     times += [due for t in unfinished for due in awaiting.moments(study, t) if due > now]
     starting = (t for t in unfinished if t.evidence.running and t.phase is TrialPhase.QUEUED)
     times += [due for t in starting if (due := _noted_at(t, now)) > now]
-    if study.spec.duration_s is not None and end is None and study.suspended_since is None:
+    to_end = end is None and not study.held
+    if study.spec.duration_s is not None and to_end and study.suspended_since is None:
         times.append(study.created_at + study.spec.duration_s + study.suspended_s(now))
-    if study.spec.budget.gpu_hours is not None and end is None:
+    if study.spec.budget.gpu_hours is not None and to_end:
         holding = (t.run for t in unfinished if t.run.open and not t.run.reported)
         held = sum(run.gpus or 0.0 for run in holding if run.started_at)
         if held:

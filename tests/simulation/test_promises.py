@@ -450,6 +450,23 @@ def test_a_trial_that_was_refused_once_takes_no_slot_besides_the_one_that_is_fre
     assert world.api.objects[Kind.TRIAL]["a"]["spec"]["number"] == 0
 
 
+def test_a_trial_that_was_refused_waits_for_a_slot_without_a_pass_after_the_other() -> None:
+    """The checker counts the passes."""
+    world = World(Scenario(trials=2, parallelism=1, rungs=1))
+    finish, world.kubelet._finish = world.kubelet._finish, lambda *_: None  # type: ignore[method-assign]
+    world.advance(30.0)
+    world.user.make_trial("a", 1)
+    refusal = Refusal(Waiting("CreateRefused", "a policy says so", endless=False), retry_at=START)
+    world.operator.reconciler.memories[KEY].refusals["a"] = refusal
+    world.advance(150.0)
+    assert world.api.objects[Kind.TRIAL]["a"]["status"]["reason"] == "NoFreeSlot"
+    ((name, pod),) = world.api.objects[Kind.POD].items()
+    world.kubelet._finish = finish  # type: ignore[method-assign]
+    finish(name, pod["metadata"]["uid"])
+    world.run()
+    assert _phases(world) == ["Completed", "Completed"]
+
+
 @pytest.mark.parametrize("of", [STUDY, "another"])
 def test_a_trials_name_that_is_taken_costs_its_number_and_holds_up_nothing(of: str) -> None:
     """By a trial that a user has made and named so, of this study or of none."""
@@ -632,6 +649,23 @@ def test_a_trial_that_may_not_be_made_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert _degraded(world)["reason"] == "Refused"
     world.run()
     assert _degraded(world)["status"] == "False"
+
+
+def test_a_job_that_is_denied_waits_until_the_template_is_not(
+    monkeypatch: pytest.MonkeyPatch, smooth: World
+) -> None:
+    """The checker counts the passes: all that time the Job is due."""
+    world = World(BASE)
+    with monkeypatch.context() as policy:
+        _refuse(policy, "create_job")
+        world.advance(30.0)
+        trials = world.api.objects[Kind.TRIAL].values()
+        assert {trial["status"]["reason"] for trial in trials} == {"CreateRefused"}
+        _refuse(policy, "dry_run_pod")
+        world.api.edit(Kind.STUDY, STUDY, {"spec": {"parallelism": BASE.parallelism + 1}})
+        world.advance(150.0)
+    world.run()
+    assert world.result() == smooth.result()
 
 
 def test_a_job_that_may_not_expire_stays(monkeypatch: pytest.MonkeyPatch, smooth: World) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from primo_operator.memory import Memory, fingerprint
 from primo_study.ending import ending
-from primo_study.phases import Reason, StudyPhase, TrialPhase
+from primo_study.phases import Obstacle, Reason, StudyPhase, TrialPhase
 from primo_study.plan import (
     START_DEADLINE_S,
     Action,
@@ -38,6 +38,7 @@ from primo_study.study import (
     Study,
     Template,
     TrialRecord,
+    Trouble,
     Waiting,
 )
 from support.builders import CREATED, ended, run, seen, spec, study, trial
@@ -591,6 +592,14 @@ def test_a_study_ends_with_its_gpu_hours_and_is_woken_for_it() -> None:
     assert (end.reason, end.message) == ("BudgetExhausted", "used up: 10 GPU-hours")
     later = ending(found, CREATED + 3 * 3600)
     assert later == end, "a message that changes by time would be written again and again"
+
+
+@pytest.mark.parametrize("budget", [{"duration": "10m"}, {"gpuHours": 1}])
+def test_no_budget_ends_a_study_that_waits_for_another_operator(budget: dict[str, Any]) -> None:
+    """Nor wakes it: it would be due in each pass."""
+    waits = Trouble(Obstacle.OPERATOR_OUTDATED, "a later version's")
+    found = study(*held(AT_9, run()), spec=spec(budget=budget), held=waits)
+    assert decide(found, CREATED + 3 * 3600).wake_at is None
 
 
 def test_gpu_hours_that_were_written_are_not_taken_back() -> None:
