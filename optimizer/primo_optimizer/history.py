@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from primo_optimizer.problem import Problem
 from primo_optimizer.rungs import is_open, ladder, reached
 from primo_optimizer.sampling import Key
+from primo_optimizer.transforms import bounded
 from primo_optimizer.trial import Suggestion, Trial
 
 
@@ -110,6 +111,11 @@ class History:
         """The complete ones that keep all constraints there."""
         seen = ((trial, trial.at(self.full)) for trial in self.complete())
         return tuple(t for t, o in seen if o and self.problem.violation(o.constrained) <= 0.0)
+
+    def full_losses(self, complete: Sequence[Trial]) -> NDArray[np.float64]:
+        """(n, m) of n trials that were observed at full fidelity."""
+        seen = [trial.at(self.full) for trial in complete]
+        return bounded(self.problem.losses([o.values for o in seen if o is not None]))
 
     def partial(self) -> tuple[Trial, ...]:
         """The study's own that were observed, but below full fidelity only, and may go on."""

@@ -3,10 +3,12 @@
 Whoever has earned it goes on to the next rung; else a new configuration starts at the lowest one:
 the centre of each prior, then draws around them, then a space-filling sequence. The paper samples
 uniformly here; centres and draws cost a lowest-rung run each and show the ends of the front at
-once. Without a fidelity the one rung is the full evaluation.
+once. Without a fidelity the one rung is the full evaluation, so draws are few: after the centres
+comes one trial elsewhere, and priors that it refutes get none.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,11 +46,11 @@ def new_trial(history: History, seed: int, number: int) -> Suggestion | None:
             explanation["prior"] = prior.objective
             return _at_lowest(history, number, configuration, explanation)
     rng = point_rng(seed, number)
-    drawn_from = _turn(priors, len(history.trials))
+    drawn_from = _turn(history, priors)
     points = (
         iter(drawn_from.sample(rng, ATTEMPTS))
         if drawn_from
-        else _spread_out(history, seed, _index(priors, len(history.trials)), rng)
+        else _spread_out(history, seed, _index(history, priors), rng)
     )
     found = first_unknown(space, known, points, rng)
     if found is None:
@@ -68,15 +70,43 @@ def _at_lowest(
     return Suggestion(number, configuration, history.rungs[0], None, explanation | {"rung": 0})
 
 
-def _turn(priors: tuple[PriorDensity, ...], position: int) -> PriorDensity | None:
-    """Whose turn it is: after the centres each prior gets its draws, one after the other."""
+def _turn(history: History, priors: tuple[PriorDensity, ...]) -> PriorDensity | None:
+    """Who gets a draw: after the centres each prior, one after the other."""
+    position = len(history.trials)
+    if not history.rungs:
+        return next(iter(holding(history)), None) if position == len(priors) + 1 else None
     if len(priors) <= position < (1 + DRAWS_PER_PRIOR) * len(priors):
         return priors[position % len(priors)]
     return None
 
 
-def _index(priors: tuple[PriorDensity, ...], position: int) -> int:
-    return max(position - (1 + DRAWS_PER_PRIOR) * len(priors), 0)
+def holding(history: History) -> tuple[PriorDensity, ...]:
+    """Priors that the first look has not refuted: their centres and one trial elsewhere.
+
+    A prior is refuted by a better value of its objective where it expects one less than by chance,
+    and as long as its centre has not been evaluated it does not hold either.
+    """
+    problem, priors = history.problem, densities(history.problem)
+    first = replace(history, trials=history.trials[: len(priors) + 1]).complete()
+    if not first:
+        return ()
+    names = [objective.name for objective in problem.objectives]
+    losses, X = history.full_losses(first), history.encode(first)
+    keys = [problem.space.key(trial.configuration) for trial in first]
+    held = []
+    for prior in priors:
+        loss = losses[:, names.index(prior.objective)]
+        center = problem.space.key(problem.space.decode(prior.center))
+        unlikely = loss[prior.log_density(X) < 0.0]
+        if center in keys and loss[keys.index(center)] <= unlikely.min(initial=np.inf):
+            held.append(prior)
+    return tuple(held)
+
+
+def _index(history: History, priors: tuple[PriorDensity, ...]) -> int:
+    """In the space-filling sequence."""
+    others = (1 + DRAWS_PER_PRIOR) * len(priors) if history.rungs else len(priors)
+    return max(len(history.trials) - others, 0)
 
 
 def _spread_out(

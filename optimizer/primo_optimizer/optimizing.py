@@ -25,7 +25,6 @@ from primo_optimizer.improvement import NODES, WEIGHTS, log_improvement
 from primo_optimizer.pareto import aim, non_dominated
 from primo_optimizer.rungs import reached
 from primo_optimizer.surrogate import NothingLearntError, Prediction, Surrogate
-from primo_optimizer.transforms import bounded
 from primo_optimizer.trial import Suggestion, Trial, rounded
 from primo_optimizer.trust import Say, say
 
@@ -130,7 +129,7 @@ class _Step:
         pending = history.encode(history.running())
         surrogate = fitted.given(pending)
         feasible = history.feasible()
-        done = _full_losses(history, feasible)[:, fitted.columns]
+        done = history.full_losses(feasible)[:, fitted.columns]
         everywhere = _everywhere(history, seed, number)
         scale = _scale(history, fitted, done, surrogate.predict(everywhere).losses())
         return cls(
@@ -258,11 +257,6 @@ class _Step:
 def _screening_rung(rungs: int) -> int:
     """The second lowest of three or more: the lowest says too little about the end."""
     return 1 if rungs > 2 else 0
-
-
-def _full_losses(history: History, complete: tuple[Trial, ...]) -> NDArray[np.float64]:
-    seen = [trial.at(history.full) for trial in complete]
-    return bounded(history.problem.losses([o.values for o in seen if o is not None]))
 
 
 def _expected(surrogate: Surrogate, X: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,6 +27,8 @@ MIN_OBSERVATIONS = 3
 # In full evaluations. Fewer see too little of the space, more are late with full evaluations.
 # Priors say where to look first.
 INITIAL_DESIGN, WITH_PRIORS = 3.0, 2.0
+# Without a fidelity: trials elsewhere than at the priors' centres, if one of them holds or none.
+ELSEWHERE, UNFOUNDED = 1, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +38,18 @@ class Settings:
     Attributes:
         epsilon: the share of steps that leave the priors aside.
         initial_design: the budget of the first stage in full evaluations. The paper takes 5.
-        brief: where several workers run, the first stage ends before that, with the first trial
-            that comes to the last rung but one. Nothing else stops them from spending the study's
-            budget at low rungs while they wait for a full evaluation.
+        adaptive: that budget is the default, and what is seen changes it. Where several workers
+            run, the first stage ends with the first trial that comes to the last rung but one:
+            nothing else stops them from spending the study's budget at low rungs while they wait
+            for a full evaluation. Without a fidelity it takes the centres of the priors and one
+            trial elsewhere, or three where all priors are refuted.
         device: where torch computes, as torch names it; one with double precision.
         paper: the algorithm as published, whose defaults are the paper's.
     """
 
     epsilon: float
     initial_design: float
-    brief: bool
+    adaptive: bool
     device: str
     paper: bool
 
@@ -57,7 +61,7 @@ class Settings:
         return cls(
             epsilon=float(given.get("epsilon", 0.25)),
             initial_design=float(given.get("initialDesign", default)),
-            brief="initialDesign" not in given,
+            adaptive="initialDesign" not in given,
             device=str(given.get("device", "cpu")),
             paper=bool(given.get("paper", False)),
         )
@@ -123,8 +127,12 @@ def designing(history: History, settings: Settings) -> bool:
         return True
     if history.spent_earlier() >= settings.initial_design:
         return False  # other studies have made it
-    if settings.brief and history.running() and history.near_full():
+    if settings.adaptive and history.running() and history.near_full():
         return False
     if not (history.complete() or history.completing()):
         return history.spent(with_running=False) < 2.0 * settings.initial_design
-    return history.spent(with_running=True) < settings.initial_design
+    budget = settings.initial_design
+    if settings.adaptive and history.problem.priors and not history.rungs:
+        elsewhere = ELSEWHERE if initial_design.holding(history) else UNFOUNDED
+        budget = len(history.problem.priors) + elsewhere
+    return history.spent(with_running=True) < budget

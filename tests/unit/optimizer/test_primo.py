@@ -19,7 +19,9 @@ from primo_optimizer import (
     suggest,
 )
 from primo_optimizer.history import History
+from primo_optimizer.initial_design import holding
 from primo_optimizer.primo import Settings, designing
+from primo_optimizer.priors import densities
 from primo_optimizer.surrogate import Surrogate
 from primo_optimizer.trust import prior_weight
 from support.problems import BRANIN_CURRIN, ONE, TRAINING, Simulation, failing_where
@@ -155,6 +157,44 @@ def test_the_design_starts_at_the_centres_then_around_them_then_anywhere() -> No
         ("Uniform", None),
         ("Uniform", None),
     ]
+
+
+def _believing(x: float, y: float) -> dict[str, Any]:
+    beliefs = [{"name": "x", "center": x}, {"name": "y", "center": y}]
+    return {"objective": "loss", "parameters": beliefs}
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "origins"),
+    [
+        pytest.param(0.3, 0.1, ["Uniform", "Prior"], id="a prior that holds"),
+        pytest.param(0.95, 1.0, ["Uniform", "Uniform", "Uniform"], id="a refuted one"),
+    ],
+)
+def test_without_a_fidelity_refuted_priors_get_no_draws(
+    x: float, y: float, origins: list[str]
+) -> None:
+    study = Simulation(ONE, ONE.problem(priors=[_believing(x, y)])).run(6)
+    found = [s.explanation for s in study.suggestions]
+    designed = [e["origin"] for e in found if e["stage"] == "InitialDesign"]
+    assert designed == ["PriorCenter", *origins]
+
+
+def test_without_a_fidelity_who_waits_for_a_centre_looks_elsewhere() -> None:
+    problem = ONE.problem(priors=[_believing(0.3, 0.1)])
+    found = [s.explanation["origin"] for s in suggest(problem, [], 6, 0)]
+    assert found == ["PriorCenter", *["Uniform"] * 5]
+
+
+def test_a_prior_is_refuted_by_what_it_takes_for_unlikely_alone() -> None:
+    problem = ONE.problem(priors=[_believing(0.3, 0.1)])
+    at = problem.space.decode(densities(problem)[0].center)
+    center = Trial(0, at, (Observation(None, {"loss": 0.1}),))
+    near = Trial(1, {"x": 0.31, "y": 0.1}, (Observation(None, {"loss": 0.0}),))
+    far = replace(near, configuration={"x": 1.0, "y": 1e-3})
+    assert len(holding(History.of(problem, [center, near]))) == 1
+    assert holding(History.of(problem, [center, far])) == ()
+    assert holding(History.of(problem, [replace(center, failed="x"), near])) == ()
 
 
 def test_a_missing_belief_leaves_the_centre_in_the_middle() -> None:
