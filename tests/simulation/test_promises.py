@@ -456,7 +456,7 @@ def test_a_trial_that_was_refused_waits_for_a_slot_without_a_pass_after_the_othe
     finish, world.kubelet._finish = world.kubelet._finish, lambda *_: None  # type: ignore[method-assign]
     world.advance(30.0)
     world.user.make_trial("a", 1)
-    refusal = Refusal(Waiting("CreateRefused", "a policy says so", endless=False), retry_at=START)
+    refusal = Refusal(Waiting("CreateRefused", "a policy says so", endless=False), retry_at=0.0)
     world.operator.reconciler.memories[KEY].refusals["a"] = refusal
     world.advance(150.0)
     assert world.api.objects[Kind.TRIAL]["a"]["status"]["reason"] == "NoFreeSlot"
