@@ -147,11 +147,22 @@ def _without_pod(job: Object | None) -> Outcome | None:
 
 def _lost(pod: Object, verdict: State | None) -> Outcome:
     if verdict and verdict.get("reason") == "DeadlineExceeded":
-        return Outcome(Reason.DEADLINE_EXCEEDED, _text(verdict.get("message")))
+        return _late(pod, _text(verdict.get("message")))
     target = _condition(pod, "DisruptionTarget")
     if target:
         return Outcome(Reason.LOST, f"{target.get('reason')}: {_text(target.get('message'))}")
     return Outcome(Reason.LOST, "the pod was deleted before its end")
+
+
+def _late(pod: Object, words: str) -> Outcome:
+    """By the Job's deadline. That counts the wait for a node, too, which is not the run's doing."""
+    states = (*_states(pod, "initContainerStatuses"), *_states(pod, "containerStatuses"))
+    if any("running" in state or "terminated" in state for state in states):
+        return Outcome(Reason.DEADLINE_EXCEEDED, words)
+    why = waiting(pod)
+    reason = Reason.START_FAILED if why and why.endless else Reason.LOST
+    waited = f": {why.reason}: {why.message}" if why else ""
+    return Outcome(reason, f"{words}; no container had started{waited}")
 
 
 def _ended(pod: Object, run: Run, spec: StudySpec) -> Outcome:

@@ -37,6 +37,8 @@ LATER = {**DISRUPTED, "lastTransitionTime": "2027-01-15T08:00:11Z"}
 AT_ONCE = {**DISRUPTED, "lastTransitionTime": "2027-01-15T08:00:09Z"}
 FAILED = a_job(condition("FailureTarget", "BackoffLimitExceeded"))
 LATE = a_job(condition("FailureTarget", "DeadlineExceeded"))
+NO_GPU = {**condition("PodScheduled", "Unschedulable", "False"), "message": "no GPU"}
+UNSCHEDULED = {**pod(None, phase="Pending"), "status": {"phase": "Pending", "conditions": [NO_GPU]}}
 
 
 def deleted(found: dict[str, Any], at: str = "2027-01-15T08:00:30Z") -> dict[str, Any]:
@@ -247,6 +249,24 @@ def test_a_pod_that_was_stopped_from_outside(
 ) -> None:
     result = verdict(found, job, gone=gone)
     assert (result.reason if result else None) is reason
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "words"),
+    [
+        pytest.param(UNSCHEDULED, Reason.LOST, "Unschedulable: no GPU", id="no GPU"),
+        pytest.param(waiting_pod("ErrImagePull"), Reason.START_FAILED, "ErrImage", id="no image"),
+        pytest.param(waiting_pod("ContainerCreating"), Reason.LOST, "no container", id="slow"),
+        pytest.param(pod(None), Reason.DEADLINE_EXCEEDED, "longer", id="it ran"),
+    ],
+)
+def test_a_jobs_deadline_is_of_the_run_if_that_had_started(
+    found: dict[str, Any], reason: Reason, words: str
+) -> None:
+    late = {**condition("Failed", "DeadlineExceeded"), "message": "longer than its deadline"}
+    result = verdict(found, a_job(late), gone=True)
+    assert result.reason is reason
+    assert words in result.message
 
 
 def test_eviction_for_its_own_storage_is_the_scripts_doing() -> None:
