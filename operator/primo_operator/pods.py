@@ -17,10 +17,11 @@ from primo_study.problem import Constraint, Objective
 from primo_study.spec import StudySpec
 from primo_study.study import Outcome, Run, Waiting, epoch
 
+CRASHES = "CrashLoopBackOff"
 # Waiting for these ends only by an edit or an administrator.
 ENDLESS = frozenset(
     {
-        "CrashLoopBackOff",
+        CRASHES,
         "CreateContainerConfigError",
         "CreateContainerError",
         "ErrImageNeverPull",
@@ -31,6 +32,7 @@ ENDLESS = frozenset(
         "RunContainerError",
     }
 )
+START_ERROR = "StartError"
 # What Go says of a call that was given up: the kubelet or the runtime ended while a container
 # started. A command that does not exist is a StartError in other words.
 INTERRUPTED = ("context canceled", "context deadline exceeded")
@@ -93,10 +95,13 @@ def waiting(pod: Object) -> Waiting | None:
     mains = list(_states(pod, "containerStatuses"))
     if any("waiting" not in state for state in mains):
         return None
-    for state in (*_states(pod, "initContainerStatuses"), *mains):
-        reason = (state.get("waiting") or {}).get("reason") or ""
+    for container in _containers(pod):
+        why = (container.get("state") or {}).get("waiting") or {}
+        reason, last = why.get("reason") or "", (container.get("lastState") or {}).get("terminated")
         if reason in ENDLESS:
-            return Waiting(reason, _text(state["waiting"].get("message")), endless=True)
+            # Of one that ends again and again the kubelet says for how long it waits, not why.
+            words = _failure(last) if last and reason == CRASHES else _text(why.get("message"))
+            return Waiting(reason, words, endless=True)
     for condition in _status(pod).get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             # Of any scheduler's: it may say what it likes.
@@ -156,7 +161,7 @@ def _lost(pod: Object, verdict: State | None) -> Outcome:
 
 def _late(pod: Object, words: str) -> Outcome:
     """By the Job's deadline. That counts the wait for a node, too, which is not the run's doing."""
-    states = (*_states(pod, "initContainerStatuses"), *_states(pod, "containerStatuses"))
+    states = [container.get("state") or {} for container in _containers(pod)]
     if any("running" in state or "terminated" in state for state in states):
         return Outcome(Reason.DEADLINE_EXCEEDED, words)
     why = waiting(pod)
@@ -180,6 +185,9 @@ def _ended(pod: Object, run: Run, spec: StudySpec) -> Outcome:
         if why := _broken_off(end):
             return Outcome(Reason.LOST, why)
     for end in ends:
+        if end.get("reason") == START_ERROR:
+            return Outcome(Reason.START_FAILED, _failure(end))
+    for end in ends:
         if end.get("reason") == "OOMKilled":
             return Outcome(Reason.OUT_OF_MEMORY, "a container exceeded its memory limit")
     for end in ends:
@@ -191,7 +199,7 @@ def _ended(pod: Object, run: Run, spec: StudySpec) -> Outcome:
 def _broken_off(end: State) -> str | None:
     """Why a container was not started, where that is not its own doing."""
     words, reason = _text(end.get("message")), end.get("reason")
-    if reason == "StartError" and any(text in words for text in INTERRUPTED):
+    if reason == START_ERROR and any(text in words for text in INTERRUPTED):
         return f"a container could not be started: {words}"
     # What starts it was killed. What has left words has run, though the runtime may not say when.
     if reason == "Error" and end.get("startedAt") == NEVER and not words:
@@ -210,8 +218,8 @@ def _ended_before(pod: Object) -> Outcome | None:
             return Outcome(Reason.LOST, why)
         if end.get("exitCode") == 0:
             return None
-        message = f"init container {container.get('name')}: {_failure(end)}"
-        return Outcome(Reason.FAILED, message)
+        reason = Reason.START_FAILED if end.get("reason") == START_ERROR else Reason.FAILED
+        return Outcome(reason, f"init container {container.get('name')}: {_failure(end)}")
     return None
 
 
@@ -313,12 +321,17 @@ def _states(pod: Object, which: str) -> Iterator[State]:
         yield container.get("state") or {}
 
 
-def _messages(pod: Object) -> Iterator[str]:
+def _containers(pod: Object) -> Iterator[State]:
+    """What is said of each, of the init containers first."""
     for which in ("initContainerStatuses", "containerStatuses"):
-        for container in _status(pod).get(which) or ():
-            for state in (container.get("state") or {}, container.get("lastState") or {}):
-                if message := (state.get("terminated") or {}).get("message"):
-                    yield message
+        yield from _status(pod).get(which) or ()
+
+
+def _messages(pod: Object) -> Iterator[str]:
+    for container in _containers(pod):
+        for state in (container.get("state") or {}, container.get("lastState") or {}):
+            if message := (state.get("terminated") or {}).get("message"):
+                yield message
 
 
 def _over(pod: Object) -> bool:

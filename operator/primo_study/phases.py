@@ -82,7 +82,7 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # activeDeadlineSeconds
     EVICTED = "Evicted"  # for the pod's own use of storage
     LOST = "Lost"  # the cluster's doing: preemption, drain, node, a deleted pod or Job
-    START_FAILED = "StartFailed"  # it waited too long to start
+    START_FAILED = "StartFailed"  # it waited too long to start, or has no such command
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     STOPPED = "Stopped"
     SUSPENDED = "Suspended"  # taken back before its pod had started; it runs when the study does

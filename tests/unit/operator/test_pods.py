@@ -107,7 +107,7 @@ def not_started(words: str = "", code: int = 128, reason: str = "StartError") ->
         ),
         pytest.param(
             not_started('exec: "trian": executable file not found in $PATH: unknown'),
-            Reason.FAILED,
+            Reason.START_FAILED,
             id="no such command",
         ),
     ],
@@ -318,10 +318,10 @@ def initialised(*codes: int | None) -> dict[str, Any]:
     return found
 
 
-def initialised_but_not_started() -> dict[str, Any]:
+def initialised_but_not_started(words: str = "", **end: Any) -> dict[str, Any]:
     found = initialised(1)
-    end = found["status"]["initContainerStatuses"][-1]["state"]["terminated"]
-    end |= {"startedAt": "1970-01-01T00:00:00Z", "message": ""}
+    state = found["status"]["initContainerStatuses"][-1]["state"]
+    state["terminated"] |= {"startedAt": "1970-01-01T00:00:00Z", "message": words, **end}
     return found
 
 
@@ -339,6 +339,12 @@ def initialised_but_not_started() -> dict[str, Any]:
             Reason.LOST,
             "a container ended before it was started: exit code 1 (Error)",
             id="the container runtime ended while it started",
+        ),
+        pytest.param(
+            initialised_but_not_started('exec: "stge": not found', reason="StartError"),
+            Reason.START_FAILED,
+            'init container init-0: exit code 1 (StartError): exec: "stge": not found',
+            id="no such command",
         ),
         pytest.param(
             initialised(0, 0), Reason.LOST, "how its containers ended is unknown", id="none failed"
@@ -447,6 +453,16 @@ def test_why_a_pod_does_not_start(
 ) -> None:
     why = waiting(found)
     assert (why.reason if why else None, why.endless if why else None) == (reason, endless)
+
+
+def test_a_container_that_ends_again_and_again_says_why() -> None:
+    """And not for how long it is left alone, which the kubelet says."""
+    found = waiting_pod("CrashLoopBackOff", "back-off 5m0s restarting failed", of="primo-report")
+    (ours,) = found["status"]["initContainerStatuses"]
+    ours["lastState"] = {"terminated": {"exitCode": 1, "message": "no space left on device"}}
+    why = waiting(found)
+    assert why
+    assert why.message == "exit code 1 (Error): no space left on device"
 
 
 def test_no_free_gpu_is_waited_for() -> None:
