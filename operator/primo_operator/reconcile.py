@@ -457,7 +457,8 @@ class Reconciler:
             extra={"study": study.name, "job": trial.run.job, "reason": outcome.reason.value},
         )
         warning = outcome.reason is not Reason.COMPLETED
-        what = f"trial {trial.number}: {one_line(new.message) or _values(outcome)}"
+        said = one_line(new.message) or _values(outcome)
+        what = f"trial {trial.number}{_at(study, trial)}: {said}"
         self._writer.notify(key, f"Trial{outcome.reason.value}", what, warning=warning)
         return True
 
@@ -536,6 +537,15 @@ def _podless(words: str | None, seen_at: float) -> Waiting:
         return Waiting("NoPod", message, endless=False, seen_at=seen_at)
     endless = not has_room_later(words)
     return Waiting("PodForbidden", words, endless, seen_at)
+
+
+def _at(study: Study, trial: TrialRecord) -> str:
+    """How far its open run goes, where runs go differently far."""
+    assert study.spec
+    fidelity = study.spec.fidelity
+    if fidelity is None or trial.run.fidelity is None:
+        return ""
+    return f" at {trial.run.fidelity:g} of {fidelity.max:g} {fidelity.name}"
 
 
 def _values(outcome: Outcome) -> str:

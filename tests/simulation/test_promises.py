@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from primo_operator import names
-from primo_operator.cluster import ClusterError, ConflictError, RefusedError
+from primo_operator.cluster import ClusterError, ConflictError, Notice, RefusedError
 from primo_operator.memory import Memory, Refusal
 from primo_operator.mirror import Key, Kind
 from primo_operator.observe import PODLESS_AFTER_S, PODLESS_AGAIN_S
@@ -859,6 +859,23 @@ def test_a_run_that_waited_long_for_a_gpu_has_time_to_start_when_it_gets_one() -
     start(name, pod["metadata"]["uid"])
     world.run()
     assert _phases(world) == ["Completed"]
+
+
+@pytest.mark.parametrize(
+    ("rungs", "said"),
+    [
+        (1, ["trial 0"]),
+        (2, ["trial 0 at 1 of 3 epochs", "trial 0 at 3 of 3 epochs"]),
+    ],
+)
+def test_an_event_says_how_far_a_run_went(
+    rungs: int, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notices: list[Notice] = []
+    monkeypatch.setattr(SimulatedCluster, "notify", lambda _, notice: notices.append(notice))
+    simulate(Scenario(trials=1, parallelism=1, rungs=rungs), 0)
+    completed = [notice.message for notice in notices if notice.reason == "TrialCompleted"]
+    assert [message.partition(": ")[0] for message in completed] == said
 
 
 def test_a_deleted_trial_takes_its_number_along() -> None:
