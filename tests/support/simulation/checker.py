@@ -270,7 +270,8 @@ class Checker:
     def _limits(self, study: Object) -> None:
         spec = study["spec"]
         ledger = self.ledgers.setdefault(study["metadata"]["uid"], Ledger())
-        slots, trials = spec.get("parallelism") or 1, (spec.get("budget") or {}).get("trials")
+        slots = max(spec.get("parallelism") or 1, 0)  # -1 is no good, and allows none
+        trials = (spec.get("budget") or {}).get("trials")
         most = float("inf") if trials is None else trials
         ledger.limits[study["metadata"]["generation"]] = (slots, most)
 
