@@ -544,10 +544,11 @@ class Study:
     def full_evaluations(self) -> float:
         """What has been spent, in full runs: each run pays for what it adds, open ones in full.
 
-        Never less than was once written, even if trials have been deleted since.
+        Never less than was once written, even if trials have been deleted since. Without a
+        fidelity each trial that there ever was pays for one; what others have paid goes with them.
         """
         full = self.full_fidelity
-        spent = sum(self.parts(_fidelity_spent, full)) / full if full else float(self.total)
+        spent = sum(self.parts(_fidelity_spent, full)) / full if full else float(self.numbers_used)
         return max(_finite(spent), self._written("fullEvaluations"))
 
     def gpu_hours(self, now: float | None = None) -> float:

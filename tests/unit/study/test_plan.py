@@ -620,6 +620,19 @@ def test_the_budget_counts_what_each_run_adds() -> None:
     assert study(status={"budgetUsed": {"fullEvaluations": 4.5}}).full_evaluations() == 4.5
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param([], id="nothing has come since"),
+        pytest.param([trial(5, PHASE.RUNNING)], id="another has begun"),
+    ],
+)
+def test_without_a_fidelity_deleted_trials_have_been_paid_for(left: list[TrialRecord]) -> None:
+    status = {"nextTrial": 5, "budgetUsed": {"fullEvaluations": 5.0}}
+    given = spec(fidelity=None, budget={"fullEvaluations": 9})
+    assert study(*left, spec=given, status=status).full_evaluations() == 5 + len(left)
+
+
 def test_numbers_of_deleted_trials_are_not_used_again() -> None:
     assert study(trial(0), status={"nextTrial": 5}).next_number == 5
 
