@@ -133,8 +133,8 @@ def test_a_terminal_shows_what_users_wrote_and_obeys_nothing(data: st.DataObject
     shown = io.StringIO()
     console = Console(file=shown, width=120, force_terminal=False)
     console.print(study_view(study, trials, 1.0))
-    console.print(front_table(study, trials))
-    console.print(plain(one_line(study)))
+    console.print(front_table(study, trials, console))
+    console.print(plain(one_line(study, trials)))
     if study["status"]["phase"] == "Completed":
         console.print(last_words(study))
     assert all(c.isprintable() or c == "\n" for c in shown.getvalue())
