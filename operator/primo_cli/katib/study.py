@@ -151,6 +151,10 @@ def _objectives(spec: Spec, wishes: Wishes, notes: Notes) -> list[Json]:
     for metric, goal in wishes.objectives.items():
         if metric == main:
             raise CannotConvertError(f"--objective {metric}: is the Experiment's objective already")
+        if metric not in given.additional_metric_names:
+            notes.to_do(
+                f"--objective {metric}", "the Experiment names no such metric: let trials report it"
+            )
         # Not Katib's default: values of different moments are no trade-off that a model has.
         found.append(_objective(metric, goal, asked.get(metric, "latest"), taken, notes))
     for metric in given.additional_metric_names:

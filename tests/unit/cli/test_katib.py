@@ -327,6 +327,11 @@ def test_an_additional_metric_becomes_an_objective_on_demand() -> None:
     assert '"Validation-accuracy": ..., "latency": ..., "loss": ...' in told(made, Fate.TO_DO)
 
 
+def test_a_further_objective_that_the_experiment_does_not_name_has_to_be_reported() -> None:
+    made = convert(experiment(), wishes=Wishes({"latency": "Minimize"}))
+    assert "--objective latency: the Experiment names no such metric" in told(made, Fate.TO_DO)
+
+
 def test_objectives_that_cannot_be() -> None:
     assert "objective: " in refusal(experiment(objective=None))
     bad = {"type": "best", "objectiveMetricName": "acc"}
