@@ -10,6 +10,7 @@ from typing import Any
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration, CoreV1Api
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ConflictError as AlreadyExists
 from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
@@ -44,7 +45,8 @@ class Kube:
                 client_configuration=configuration,
             )
         except (config.ConfigException, OSError) as error:
-            raise KubeError(f"no cluster: {error}") from error
+            looked_at = kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION
+            raise KubeError(f"no cluster: {looked_at}: {error}") from error
         with _told("no cluster"):
             self._client = DynamicClient(ApiClient(configuration))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from urllib3.exceptions import ProtocolError
 
@@ -69,3 +70,10 @@ def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     kubeconfig.write_text(KUBECONFIG)
     with pytest.raises(UnavailableError, match="no cluster"):
         Kube(kubeconfig)
+
+
+def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(KubeError, match=f"no cluster: {tmp_path}/none: "):
+        Kube(tmp_path / "none", context="nope")
+    with pytest.raises(KubeError, match=f"no cluster: {KUBE_CONFIG_DEFAULT_LOCATION}: "):
+        Kube(context="nope")
