@@ -191,6 +191,20 @@ def test_other_languages(language: str, program: str, words: str, tmp_path: Path
     assert summary.metrics["val_error"].last == (0.6 if language == "sh" else 0.25)
 
 
+@pytest.mark.parametrize(("language", "program"), [("sh", "sh"), ("r", "Rscript"), ("js", "node")])
+def test_other_languages_print_outside_a_trial(language: str, program: str, tmp_path: Path) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    (snippet,) = snippets(language, "PRIMO_REPORT_FILE")
+    source = tmp_path / f"script.{language}"
+    source.write_text(snippet)
+    environment = {name: v for name, v in os.environ.items() if name != "PRIMO_REPORT_FILE"}
+    printed = subprocess.run(
+        [program, str(source)], env=environment, capture_output=True, check=True
+    ).stdout
+    assert "val_error" in folded(printed.splitlines()).metrics
+
+
 def test_the_study_that_reads_event_files_is_valid() -> None:
     (fragment,) = snippets("yaml")
     given = yaml.safe_load(fragment)
