@@ -47,7 +47,8 @@ WithPrometheus = Annotated[
 PrometheusBinary = Annotated[
     Path | None,
     typer.Option(
-        envvar="PRIMO_PROMETHEUS_BINARY", help="Which Prometheus. Default: that of the PATH."
+        envvar="PRIMO_PROMETHEUS_BINARY",
+        help="Which Prometheus. Default: that of the PATH, or what `make prometheus` fetched.",
     ),
 ]
 
