@@ -65,7 +65,10 @@ def run_study(
             if session.prometheus:
                 console.print(f"Prometheus: {session.prometheus.url}")
             kube = Kube(session.kubeconfig)
-            return _follow(kube, manifests, namespace, picture, session.tend)
+            code = _follow(kube, manifests, namespace, picture, session.tend)
+            if code == FAILED:
+                console.print(plain(f"logs: {folder / 'node' / 'pods'}"), soft_wrap=True)
+            return code
     except KeyboardInterrupt:
         console.print(f"stopped; {left}")
         return INTERRUPTED

@@ -32,6 +32,19 @@ def test_a_study_runs_to_its_front_and_its_picture(tmp_path: Path) -> None:
     eventually(lambda: not processes(tmp_path / "state"), "no process is left")
 
 
+def test_failures_are_told_with_the_place_of_their_logs(tmp_path: Path) -> None:
+    """The folder of the manifest has no script."""
+    running = primo(tmp_path, "run", "-f", str(manifest(tmp_path, budget={"trials": 2})))
+    output, _ = running.communicate(timeout=240)
+    assert running.returncode == 1, output
+    words = " ".join(output.split())
+    assert "no trial was observed; the latest failure: trial 1 Failed: exit code 2" in words
+    logs = tmp_path / "state" / "node" / "pods"
+    assert f"logs: {logs}\n" in output
+    log, *_ = logs.glob("*/logs/train/*.log")
+    assert "can't open file" in log.read_text()
+
+
 def test_an_interrupt_leaves_nothing_running(tmp_path: Path) -> None:
     endless = [{"name": "mode", "categorical": {"choices": ["slow", "sloth"]}}]
     given = manifest(tmp_path, parameters=endless)
