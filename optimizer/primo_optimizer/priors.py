@@ -71,8 +71,10 @@ class PriorDensity:
 
     def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
         """(n, d) draws in the unit cube; the value of a categorical parameter is its point."""
-        points = rng.random((n, len(self.center)))
+        drawn = rng.random((n, len(self.center)))
         numeric = np.isfinite(self.std)
+        believed = numeric | np.isin(np.arange(len(numeric)), list(self.masses))
+        points = np.where(believed, drawn, self.space.spread(drawn))
         center, std = self.center[numeric], self.std[numeric]
         low, high = ndtr(-center / std), ndtr((1.0 - center) / std)
         quantiles = low + points[:, numeric] * (high - low)

@@ -37,6 +37,14 @@ def test_what_is_not_believed_is_uniform() -> None:
     assert prior.log_density(points) == pytest.approx(prior.log_density(moved))
 
 
+def test_so_are_draws_of_it() -> None:
+    """The outer values of a discrete parameter have no smaller share."""
+    prior = density({"name": "r", "center": 0.01})
+    drawn = prior.space.snap(prior.sample(np.random.default_rng(0), 3000))
+    _, counts = np.unique(drawn[:, 1], return_counts=True)
+    assert counts == pytest.approx([1000] * 3, rel=0.1)
+
+
 @pytest.mark.parametrize("confidence", [0.0, 0.5, 0.75, 1.0])
 def test_a_numeric_density_integrates_to_one(confidence: float) -> None:
     prior = density({"name": "r", "center": 0.9, "confidence": confidence})
