@@ -73,7 +73,8 @@ class Rung:
 def table(problem: Problem, rungs: Sequence[float], trials: Sequence[Trial]) -> tuple[Rung, ...]:
     """The rungs with their trials; `trials` in order of their numbers.
 
-    An observation between two rungs counts on the lower one. Whoever breaks a constraint comes
+    An observation between two rungs counts on the lower one, and so does one below the lowest, of a
+    trial that was not trained further. Whoever breaks a constraint comes
     after all who keep them, by how far it is off (Deb 2000): its losses say so.
     """
     bounds = [*rungs, math.inf]
@@ -118,6 +119,8 @@ def _rung(
     nothing = [math.nan] * len(problem.objectives)
     for trial in trials:
         seen = _first_within(trial, share)
+        if seen is None and index == 0 and is_open(trial):
+            seen = _first_within(trial, (0.0, share[0]))
         if seen is not None:
             rows.append(problem.losses([seen.values])[0].tolist())
         elif trial.failed is not None and share[0] <= (trial.fidelity or 0.0) < share[1]:

@@ -81,6 +81,9 @@ def _trial(number: int, *fidelities: float, **changes: Any) -> Trial:
         pytest.param(_trial(0, 1, failed="x", fidelity=3), [0, 1], None, id="failed further up"),
         pytest.param(_trial(0, running=True, fidelity=1), [], None, id="not yet observed"),
         pytest.param(_trial(0, 1, fidelity=3), [0], 0, id="a lost run may be repeated"),
+        pytest.param(_trial(0, 0.5), [0], 0, id="added below the lowest"),
+        pytest.param(_trial(0, 0.5, 1), [0], 0, id="a curve that begins below it"),
+        pytest.param(_trial(0, 0.5, running=True, fidelity=1), [], None, id="on its way there"),
     ],
 )
 def test_table(trial: Trial, members: list[int], waits: int | None) -> None:
