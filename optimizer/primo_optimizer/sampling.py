@@ -1,6 +1,7 @@
 """Configurations that no trial has yet: uniform, space-filling, or from a user's prior."""
 
 from collections.abc import Iterable, Iterator, Set
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ ATTEMPTS = 64
 # Spaces up to this size are listed then. In a larger one, trials cannot have used up
 # so much that thousands of uniform draws all hit known configurations.
 LISTABLE = 20_000
-LAST_ATTEMPTS = 5_000
+LAST_ATTEMPTS, PART_ATTEMPTS = 5_000, 16
 
 
 def first_unknown(
@@ -54,6 +55,14 @@ def _left(space: SearchSpace, known: Set[Key], rng: np.random.Generator) -> dict
         configuration = space.decode(space.spread(rng.random((1, len(space.parameters))))[0])
         if space.key(configuration) not in known:
             return configuration
+    # With conditions nearly all of a space may hardly ever be drawn. Each configuration of the
+    # parents is a part of its own: so many that one has no trial, or all there are.
+    for parents in islice(space.parents(), len(known) + 1):
+        for _ in range(PART_ATTEMPTS):
+            point = space.spread(rng.random((1, len(space.parameters))))[0]
+            configuration = space.decode(point, parents)
+            if space.key(configuration) not in known:
+                return configuration
     return None
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from primo_optimizer.trial import Configuration, Value
 
 # Where a parameter that is not there lies on its column.
 NOT_THERE = 0.5
+NOTHING: Mapping[str, Value] = MappingProxyType({})
 # Configurations of a space with conditions are counted one by one, as far as any caller lists them.
 COUNTED = 20_000
 
@@ -152,10 +154,12 @@ class SearchSpace:
             encoded[rows, i] = parameter.encode_all([there[row][name] for row in rows])
         return encoded
 
-    def decode(self, point: NDArray[np.float64]) -> dict[str, Value]:
-        """The valid configuration nearest to a (d,) point of the unit cube."""
+    def decode(
+        self, point: NDArray[np.float64], given: Mapping[str, Value] = NOTHING
+    ) -> dict[str, Value]:
+        """The valid configuration nearest to a (d,) point of the unit cube, with given values."""
         values = {p.name: p.decode(float(u)) for p, u in zip(self.parameters, point, strict=True)}
-        return dict(self._pruned(values))
+        return dict(self._pruned({**values, **given}))
 
     def snap(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, d) points moved to the valid configurations nearest to them."""
@@ -179,7 +183,7 @@ class SearchSpace:
     def grid(self) -> Iterator[dict[str, Value]]:
         """Every configuration once; only of a space whose `size` is finite."""
         names = [p.name for p in self.parameters]
-        for some in self._parents():
+        for some in self.parents():
             there = self._active(some)
             values = [
                 [some[p.name]] if p.name in some else p.values
@@ -189,7 +193,7 @@ class SearchSpace:
             for row in product(*values):
                 yield dict(zip((n for n in names if n in there), row, strict=True))
 
-    def _parents(self) -> Iterator[dict[str, Value]]:
+    def parents(self) -> Iterator[dict[str, Value]]:
         """Every configuration of those parameters alone on which conditions depend."""
         by_name = {p.name: p for p in self.parameters}
         condition_of = {condition.parameter: condition for condition in self.conditions}
@@ -232,7 +236,7 @@ class SearchSpace:
 @lru_cache(maxsize=64)
 def _counted(space: SearchSpace) -> float:
     total = 0.0
-    for some in space._parents():
+    for some in space.parents():
         there = space._active(some) - some.keys()
         total += math.prod(float(p.size) for p in space.parameters if p.name in there)
         if total > COUNTED:

@@ -107,6 +107,23 @@ def test_what_is_left_is_found_when_draws_hit_known_ones_only() -> None:
     assert first_unknown(space, {*known, last}, draws, rng) is None
 
 
+def test_what_is_hardly_ever_drawn_is_found_too() -> None:
+    """One draw in 15 to the third has the parameter of which there is no end."""
+    choices = [f"c{i}" for i in range(15)]
+    chain = [
+        {"name": "a", "categorical": {"choices": choices}},
+        {"name": "b", "categorical": {"choices": choices}, "when": {"a": ["c0"]}},
+        {"name": "c", "categorical": {"choices": choices}, "when": {"b": ["c0"]}},
+        {"name": "x", "float": {"min": 1, "max": 2}, "when": {"c": ["c0"]}},
+    ]
+    space, known = SearchSpace.from_spec(chain), set()
+    for i in range(60):
+        found = first_unknown(space, known, (), np.random.default_rng(i))
+        assert found is not None
+        known.add(space.key(found[0]))
+    assert len(known) == 60
+
+
 @pytest.mark.parametrize(
     ("name", "value", "read"),
     [
