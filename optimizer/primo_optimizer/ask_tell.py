@@ -86,7 +86,8 @@ class AskTell:
         suggestions = suggest(self.problem, self.trials, _count(count), self.seed)
         for suggestion in suggestions:
             self._start(suggestion)
-        return suggestions
+        # Copies, since they are in the user's hands: a promotion has its trial's own configuration.
+        return [replace(s, configuration=dict(s.configuration)) for s in suggestions]
 
     def add(self, parameters: Configuration, fidelity: float | None = None) -> Suggestion:
         """A configuration of one's own; it counts as running, as if it had been asked for.

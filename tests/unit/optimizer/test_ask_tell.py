@@ -69,6 +69,15 @@ def test_a_suggestion_may_be_changed_by_its_receiver() -> None:
     assert opt.trials[0].configuration == before
 
 
+def test_nor_does_one_of_a_further_run_reach_its_trial() -> None:
+    opt = AskTell.from_spec({**BRANIN_CURRIN.spec, "algorithm": {"name": "moasha"}})
+    while (suggestion := opt.ask()[0]).resume_from is None:
+        opt.tell(suggestion.trial, suggestion.fidelity, {"branin": 0.5, "currin": 0.5})
+    before = dict(suggestion.parameters)
+    suggestion.parameters.clear()
+    assert opt.trials[suggestion.trial].configuration == before
+
+
 @pytest.mark.parametrize(
     ("spec", "argument", "seed"),
     [({}, None, 0), ({"seed": 5}, None, 5), ({"seed": 5}, 7, 7), ({"seed": 5}, 0, 0)],
