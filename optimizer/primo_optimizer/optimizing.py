@@ -36,6 +36,8 @@ FIRST = 3
 UNIFORM_DRAWS = 128
 # Of the predicted losses of uniform configurations: what may be hoped for, what still counts.
 IDEAL_QUANTILE, REFERENCE_QUANTILE = 0.02, 0.9
+# How many times as far as that a user's reference point may be: beyond it, gains get lost in it.
+FARTHEST = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ def propose(
         step = _Step.of(history, fitted, epsilon, decay_from, seed, number)
     except NothingLearntError as error:
         return _without_model(history, str(error), seed, number)
-    return step.decide()
+    known = "all configurations in reach are known"
+    return step.decide() or _without_model(history, known, seed, number)
 
 
 def _without_model(history: History, reason: str, seed: int, number: int) -> Suggestion | None:
@@ -296,8 +299,11 @@ def _scale(
         best, worst = front.min(axis=0), front.max(axis=0)
         ideal = np.minimum(ideal, best)
         reference = np.maximum(reference, worst + 0.1 * (worst - best))
-    reference = aim(history.problem.reference[fitted.columns], reference, done)
-    # The user's reference is the best there is, or predictions are flat: a span of the right size.
+    if len(ideal) > 1:  # of a single loss any improvement is one
+        far = ideal + FARTHEST * (reference - ideal)
+        reference = aim(history.problem.reference[fitted.columns], reference, done)
+        reference = np.where(far > ideal, np.minimum(reference, far), reference)
+    # The reference may be the best there is, or predictions flat: a span of the right size.
     fallback = np.maximum(np.abs(reference) * 1e-6, 1e-12)
     ideal = np.minimum(ideal, reference - fallback)
     return Scale(ideal, reference - ideal)

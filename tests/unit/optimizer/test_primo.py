@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -246,6 +247,24 @@ def test_without_a_usable_model_the_search_goes_on_and_says_why() -> None:
     (suggestion,) = suggest(ONE.problem(), trials, 1, 0)
     assert suggestion.explanation["stage"] == "Optimizing"
     assert suggestion.explanation["fallback"] == "no objective varies"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_left_of_a_large_grid_is_found(seed: int) -> None:
+    """Sampled candidates may all be known."""
+    axes = [
+        {"name": "x", "int": {"min": 1, "max": 40}},
+        {"name": "y", "int": {"min": 1, "max": 30}},
+    ]
+    left = [(40, 30), (39, 28), (33, 3)]
+    tried = [at for at in product(range(1, 41), range(1, 31)) if at not in left]
+    trials = [
+        Trial(i, {"x": x, "y": y}, (Observation(None, {"loss": (x - 5.0) ** 2 + y}),))
+        for i, (x, y) in enumerate(tried)
+    ]
+    problem = ONE.problem(parameters=axes)
+    found = [s.configuration for s in suggest(problem, trials, 5, seed)]
+    assert sorted((c["x"], c["y"]) for c in found) == sorted(left)
 
 
 def test_where_trials_fail_fewer_are_proposed() -> None:

@@ -73,6 +73,19 @@ def test_a_reference_point_out_of_reach_does_not_lead_the_search_astray(
     assert min(found) > 0.9
 
 
+@pytest.mark.parametrize("benchmark", [ONE, BRANIN_CURRIN])
+def test_nor_does_one_that_is_no_limit(benchmark: Benchmark) -> None:
+    """With one objective it makes no difference at all, with several no more from some size on."""
+
+    def found(reference: float | None) -> list[dict[str, Any]]:
+        objectives = [{**o, "referencePoint": reference} for o in benchmark.spec["objectives"]]
+        problem = benchmark.problem(objectives=objectives, fidelity=None)
+        return [s.configuration for s in Simulation(benchmark, problem).run(8).suggestions]
+
+    assert found(1e9) == found(1e12)
+    assert len(benchmark.spec["objectives"]) > 1 or found(1e12) == found(None)
+
+
 def test_nor_with_one_objective() -> None:
     found = [
         study(ONE, seed, 15, "primo", objectives=_out_of_reach(ONE)).full_losses().min()
