@@ -9,6 +9,7 @@ from primo_optimizer.errors import InvalidSpecError, PrimoError
 from primo_optimizer.optimizer import check, suggest
 from primo_optimizer.pareto import hypervolume, non_dominated, reference_point
 from primo_optimizer.problem import Problem
+from primo_optimizer.reading import read_own, read_trials
 from primo_optimizer.shapes import is_number, plain, shown
 from primo_optimizer.trial import Configuration, Observation, Suggestion, Trial
 
@@ -136,12 +137,11 @@ class AskTell:
 
         Raises:
             InvalidSpecError: these are no trials, a configuration is of another space, or a value
-                is missing.
+                is missing or no finite number.
         """
         if not isinstance(trials, Sequence):
             raise InvalidSpecError(f"trials: {shown(trials)} is not a list, such as other.trials")
-        earlier = tuple(self._earlier(-1 - i, trial) for i, trial in enumerate(trials))
-        self.problem = replace(self.problem, earlier=earlier)
+        self._learn("trials", [_data(f"trials[{i}]", trial) for i, trial in enumerate(trials)])
 
     def tell(
         self,
@@ -246,10 +246,9 @@ class AskTell:
         if wrong := list(_STATE("state", state)):
             raise InvalidSpecError(*wrong)
         restored = cls(state["spec"], state["seed"])
-        for trial in _trials("state.trials", state["trials"]):
-            restored.problem.space.configuration(trial.configuration)
-            restored._trials[trial.number] = trial
-        restored.learn_from(_trials("state.earlier", state.get("earlier") or ()))
+        trials = read_own(restored.problem, "state.trials", state["trials"])
+        restored._trials.update({trial.number: trial for trial in trials})
+        restored._learn("state.earlier", state.get("earlier") or [])
         return restored
 
     def __repr__(self) -> str:
@@ -266,17 +265,10 @@ class AskTell:
     def _next_number(self) -> int:
         return max(self._trials, default=-1) + 1
 
-    def _earlier(self, number: int, trial: Trial) -> Trial:
-        if not isinstance(trial, Trial):
-            raise InvalidSpecError(f"trials[{-1 - number}]: {shown(trial)} is not a Trial")
-        configuration = self.problem.space.configuration(trial.configuration)
-        for seen in trial.observations:
-            missing = {o.name for o in self.problem.objectives} - seen.values.keys()
-            missing |= {c.metric for c in self.problem.constraints} - seen.constrained.keys()
-            if missing:
-                names = ", ".join(sorted(missing))
-                raise InvalidSpecError(f"trials[{-1 - number}]: {names} missing at {seen.fidelity}")
-        return replace(trial, number=number, configuration=configuration, running=False)
+    def _learn(self, at: str, given: Sequence[Any]) -> None:
+        trials = enumerate(read_trials(self.problem, at, given))
+        earlier = tuple(replace(trial, number=-1 - i, running=False) for i, trial in trials)
+        self.problem = replace(self.problem, earlier=earlier)
 
     def _start(self, suggestion: Suggestion) -> None:
         known = self._trials.get(suggestion.trial)
@@ -369,14 +361,14 @@ def _count(count: Any) -> int:
     return int(count)
 
 
-def _trials(at: str, given: Sequence[Any]) -> list[Trial]:
-    trials = []
-    for i, data in enumerate(given):
-        try:
-            trials.append(Trial.from_dict(data))
-        except (TypeError, KeyError, AttributeError) as error:
-            raise InvalidSpecError(f"{at}[{i}]: {shown(data)} is no trial of a state") from error
-    return trials
+def _data(at: str, trial: Any) -> dict[str, Any]:
+    """What a trial says of itself, and whoever made it may have made it of anything."""
+    if not isinstance(trial, Trial):
+        raise InvalidSpecError(f"{at}: {shown(trial)} is not a Trial")
+    try:
+        return trial.to_dict()
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidSpecError(f"{at}: {shown(trial)} holds no configuration or values") from error
 
 
 def _reason(failed: Any) -> str:

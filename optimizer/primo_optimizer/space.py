@@ -82,26 +82,30 @@ class SearchSpace:
             InvalidSpecError: a parameter is missing, unknown, or has a value it cannot have.
         """
         given = plain(given)
-        conditional = {condition.parameter for condition in self.conditions}
-        checks = {p.name: p.check for p in self.parameters}
-        always = {name: check for name, check in checks.items() if name not in conditional}
-        sometimes = {name: check for name, check in checks.items() if name in conditional}
-        wrong = list(Fields(always, sometimes)("parameters", given))
-        if wrong := wrong or list(self._misplaced(given)):
+        if wrong := list(self.check("parameters", given)):
             raise InvalidSpecError(*wrong)
         there = self._active(given)
         return {p.name: p.read(given[p.name]) for p in self.parameters if p.name in there}
 
-    def _misplaced(self, given: Configuration) -> Iterator[str]:
+    def check(self, at: str, given: Any) -> Iterator[str]:
+        """What is wrong with a configuration that comes from elsewhere, as plain data."""
+        conditional = {condition.parameter for condition in self.conditions}
+        checks = {p.name: p.check for p in self.parameters}
+        always = {name: check for name, check in checks.items() if name not in conditional}
+        sometimes = {name: check for name, check in checks.items() if name in conditional}
+        wrong = list(Fields(always, sometimes)(at, given))
+        yield from wrong or self._misplaced(at, given)
+
+    def _misplaced(self, at: str, given: Configuration) -> Iterator[str]:
         """Which parameters are missing, or given, against their conditions."""
         there = self._active(given)
         for condition in self.conditions:
             name = condition.parameter
             if name in there and given.get(name) is None:
-                yield f"parameters.{name}: is missing"
+                yield f"{at}.{name}: is missing"
             elif name not in there and given.get(name) is not None:
                 needs = " and ".join(f"{p} {' or '.join(c)}" for p, c in condition.needs)
-                yield f"parameters.{name}: {shown(given[name])} given, which needs {needs}"
+                yield f"{at}.{name}: {shown(given[name])} given, which needs {needs}"
 
     def _active(self, configuration: Configuration) -> set[str]:
         """Names of the parameters that are there; those that are not may have values."""

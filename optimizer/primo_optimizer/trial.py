@@ -72,7 +72,7 @@ class Trial:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Trial":
         seen = tuple(
-            Observation(o["fidelity"], o["values"], o.get("constrained") or {})
+            Observation(o.get("fidelity"), o["values"], o.get("constrained") or {})
             for o in data["observations"]
         )
         return cls(**{**data, "observations": seen})

@@ -12,10 +12,12 @@ import pytest
 from primo_optimizer import (
     AskTell,
     InvalidSpecError,
+    Observation,
     PrimoError,
     SpaceExhaustedError,
     Suggestion,
     TellError,
+    Trial,
 )
 from primo_optimizer.pareto import hypervolume, non_dominated
 from support.problems import BRANIN_CURRIN, LIMITED, ONE, TINY, TRAINING, Benchmark
@@ -407,10 +409,33 @@ def test_a_count_that_is_none_is_refused(count: Any) -> None:
         AskTell.from_spec(TRAINING.spec).ask(count)
 
 
-@pytest.mark.parametrize("trials", ["x", AskTell.from_spec(TRAINING.spec), [1]])
+@pytest.mark.parametrize(
+    "trials",
+    [
+        "x",
+        AskTell.from_spec(TRAINING.spec),
+        [1],
+        [Trial(0, {}, (1,))],  # type: ignore[arg-type]
+        [Trial(0, {}, (Observation(27, None),))],  # type: ignore[arg-type]
+    ],
+)
 def test_only_trials_can_be_learnt_from(trials: Any) -> None:
     with pytest.raises(InvalidSpecError, match="trials"):
         AskTell.from_spec(TRAINING.spec).learn_from(trials)
+
+
+FIRST = "state.trials[0]"
+SEEN = "state.trials[0].observations[0]"
+
+
+def first(state: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = state["trials"][0]
+    return found
+
+
+def first_seen(state: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = first(state)["observations"][0]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -419,16 +444,48 @@ def test_only_trials_can_be_learnt_from(trials: Any) -> None:
         (lambda state: state.pop("seed"), "state.seed: is missing"),
         (lambda state: state.update(trials={}), "state.trials: an object is not a list"),
         (lambda state: state.update(extra=1), "state.extra: is not a field"),
-        (lambda state: state.update(trials=[1]), "state.trials[0]: 1 is no trial of a state"),
-        (lambda state: state.update(earlier=[{}]), "state.earlier[0]: an object is no trial"),
+        (lambda state: state.update(trials=[1]), "state.trials[0]: 1 is not an object"),
+        (lambda state: state.update(earlier=[{}]), "state.earlier[0].number: is missing"),
         (lambda state: state["spec"].pop("objectives"), "objectives: 0 given"),
-        (lambda state: state["spec"]["parameters"].pop(), "parameters.activation: is not a field"),
+        (lambda state: state["spec"]["parameters"].pop(), f"{FIRST}.configuration.acti"),
+        (lambda state: first(state).update(number=1), "state.trials[1].number: 1 is used twice"),
+        (lambda state: first(state).update(number=-1), f"{FIRST}.number: -1 is below 0"),
+        (lambda state: first(state).update(number="x"), f"{FIRST}.number: 'x' is not a whole"),
+        (lambda state: first(state).update(number=None), f"{FIRST}.number: is missing"),
+        (lambda state: first(state).update(running="yes"), f"{FIRST}.running: 'yes' is not true"),
+        (lambda state: first(state).update(running=None), f"{FIRST}.running: is missing"),
+        (
+            lambda state: first(state).update(running=True, fidelity=None),
+            f"{FIRST}.fidelity: is missing, and the trial runs",
+        ),
+        (
+            lambda state: first(state)["configuration"].update(lr=5),
+            f"{FIRST}.configuration.lr: 5 is not between 1e-05 and 0.1",
+        ),
+        (
+            lambda state: first_seen(state).update(fidelity="x"),
+            f"{SEEN}.fidelity: 'x' is not a finite",
+        ),
+        (lambda state: first_seen(state).update(fidelity=0), f"{SEEN}.fidelity: 0 is not above 0"),
+        (lambda state: first_seen(state).update(values=None), f"{SEEN}.values: is missing"),
+        (
+            lambda state: first_seen(state)["values"].update(latency="a"),
+            f"{SEEN}.values.latency: 'a' is not a finite number",
+        ),
+        (lambda state: first_seen(state).pop("constrained"), f"{SEEN}.constrained: is missing"),
+        (
+            lambda state: first_seen(state)["constrained"].pop("memory"),
+            f"{SEEN}.constrained.memory: is missing",
+        ),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(
     change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
-    state = json.loads(json.dumps(finished(2, priors=[]).state()))
+    opt = started(LIMITED, priors=[])
+    for suggestion in opt.ask(2):
+        opt.tell(suggestion.trial, suggestion.fidelity, {**GOOD, "memory": 1})
+    state = json.loads(json.dumps(opt.state()))
     change(state)
     with pytest.raises(InvalidSpecError) as caught:
         AskTell.restore(state)

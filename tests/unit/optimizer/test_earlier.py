@@ -94,6 +94,11 @@ def test_other_algorithms_leave_them_alone(algorithm: dict[str, Any]) -> None:
 # --- in a notebook
 
 
+def told(fidelity: Any = 27, **values: Any) -> Trial:
+    seen = Observation(fidelity, {"branin": 0.1, "currin": 0.2, **values})
+    return Trial(0, {"x": 0.5, "y": 0.5}, (seen,))
+
+
 def test_a_notebook_learns_from_another_and_goes_on_tomorrow() -> None:
     problem = warm(12)
     opt = AskTell.from_spec(BRANIN_CURRIN.spec)
@@ -106,17 +111,22 @@ def test_a_notebook_learns_from_another_and_goes_on_tomorrow() -> None:
 @pytest.mark.parametrize(
     ("trial", "message"),
     [
-        (Trial(0, {"x": 0.5}), "parameters.y: is missing"),
+        (Trial(0, {"x": 0.5}), "trials[1].configuration.y: is missing"),
+        (told(currin=None), "trials[1].observations[0].values.currin: is missing"),
         (
-            Trial(0, {"x": 0.5, "y": 0.5}, (Observation(27, {"branin": 0.1}),)),
-            "trials[1]: currin missing at 27",
+            told(currin=float("nan")),
+            "trials[1].observations[0].values.currin: nan is not a finite number",
         ),
+        (told(currin="a"), "trials[1].observations[0].values.currin: 'a' is not a finite number"),
+        (told(0), "trials[1].observations[0].fidelity: 0 is not above 0"),
+        (told(-1), "trials[1].observations[0].fidelity: -1 is not above 0"),
+        (told("q"), "trials[1].observations[0].fidelity: 'q' is not a finite number"),
+        (told(None), "trials[1].observations[0].fidelity: is missing"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_changes(trial: Trial, message: str) -> None:
-    good = Trial(0, {"x": 0.5, "y": 0.5}, (Observation(27, {"branin": 0.1, "currin": 0.2}),))
     opt = AskTell.from_spec(BRANIN_CURRIN.spec)
     with pytest.raises(InvalidSpecError) as caught:
-        opt.learn_from([good, trial])
+        opt.learn_from([told(), trial])
     assert caught.value.problems == (message,)
     assert opt.problem.earlier == ()
