@@ -11,6 +11,7 @@ from primo_optimizer.pareto import hypervolume, non_dominated, reference_point
 from primo_optimizer.problem import Problem
 from primo_optimizer.reading import read_own, read_trials
 from primo_optimizer.shapes import is_number, plain, shown
+from primo_optimizer.transforms import bounded
 from primo_optimizer.trial import Configuration, Observation, Suggestion, Trial
 
 DIVERGED = "Diverged"
@@ -220,13 +221,14 @@ class AskTell:
 
         The reference point is what the objectives' `referencePoint` say. Where one does not, it
         is derived from the first 20 trials of those that `front` looks at, and moves no more then.
-        Exact, which takes long for large fronts of more than four objectives.
+        Exact, which takes long for large fronts of more than four objectives. Values beyond
+        ±1e150 count as these; it is infinite where it is too large for a float.
         """
         results = self._results()
         if not results:
             return 0.0
-        losses = self.problem.losses([seen.values for _, seen in results])
-        return float(hypervolume(losses, reference_point(losses, self.problem.reference)))
+        losses = bounded(self.problem.losses([seen.values for _, seen in results]))
+        return hypervolume(losses, reference_point(losses, self.problem.reference))
 
     def state(self) -> dict[str, Any]:
         """All there is to it as plain JSON data, for `restore`."""

@@ -173,16 +173,23 @@ def hypervolume(losses: NDArray[np.float64], reference: NDArray[np.float64]) -> 
 
     WFG (While, Bradstreet, Barone 2012, doi 10.1109/TEVC.2010.2077298): a sum of exclusive
     volumes, each by recursion on the rows behind it. Up to three losses take a sort and a sweep;
-    beyond, it is exponential in m in the worst case.
+    beyond, it is exponential in m in the worst case. Losses are scaled by powers of two, so that
+    what lies on the way to the volume is finite.
 
     Args:
         losses: (n, m). Rows holding NaN, or not below the reference in every loss, do not count.
-        reference: (m,), finite.
+        reference: (m,), finite, and so is its distance to any row.
+
+    Returns:
+        Infinite where it is too large for a float.
     """
-    inside = losses[(losses < reference).all(axis=1)]
-    if not len(inside):
+    gains = reference - losses[(losses < reference).all(axis=1)]
+    if not len(gains):
         return 0.0
-    return _volume(np.unique(reference - inside, axis=0))
+    _, exponents = np.frexp(gains.max(axis=0))
+    volume = _volume(np.unique(np.ldexp(gains, -exponents), axis=0))
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(volume, exponents.sum()))
 
 
 def estimated_hypervolume(losses: NDArray[np.float64], reference: NDArray[np.float64]) -> float:

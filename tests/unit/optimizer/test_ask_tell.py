@@ -1,6 +1,7 @@
 """Ask and tell: a study of one's own, held in memory."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -368,6 +369,24 @@ def test_a_derived_reference_point_rests_on_the_order_of_telling() -> None:
     opt.tell(21, None, {"loss": 99.0})
     assert opt.hypervolume() == before > 0
     assert AskTell.restore(opt.state()).hypervolume() == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "volume"),
+    [
+        pytest.param([(1e200, 1e200)], 1e298, id="two objectives"),
+        pytest.param([(-1e308, 0, 1), (0, 1e308, -1)], 2.62e299, id="three"),
+        pytest.param(1e308 * np.eye(5), math.inf, id="five"),
+        pytest.param([(1e308, 1e308), (-1e308, -1e308)], 4.84e300, id="a range that is not finite"),
+    ],
+)
+def test_a_hypervolume_of_huge_values_is_a_number(rows: Any, volume: float) -> None:
+    names = "abcde"[: len(rows[0])]
+    opt = started(BRANIN_CURRIN, fidelity=None, priors=[], objectives=[{"name": n} for n in names])
+    for suggestion, row in zip(opt.ask(len(rows)), rows, strict=True):
+        opt.tell(suggestion.trial, None, dict(zip(names, row, strict=True)))
+    with np.errstate(all="raise"):
+        assert opt.hypervolume() == pytest.approx(volume)
 
 
 # --- state

@@ -1,5 +1,7 @@
 """Dominance, order and hypervolume."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,15 @@ def test_hypervolume_does_not_depend_on_the_order(rows: np.ndarray) -> None:
     reference = np.ones(rows.shape[1])
     flipped = rows[::-1, ::-1]
     assert hypervolume(flipped, reference) == pytest.approx(hypervolume(rows, reference))
+
+
+@pytest.mark.parametrize("m", [2, 3, 5])
+@pytest.mark.parametrize("power", [-200, 400])
+def test_hypervolume_scales_with_the_losses(m: int, power: int) -> None:
+    rows, reference = np.random.default_rng(m).random((9, m)), np.ones(m)
+    usual, powers = hypervolume(rows, reference), np.array([power, -power, *[0] * (m - 2)])
+    assert hypervolume(np.ldexp(rows, powers), np.ldexp(reference, powers)) == usual
+    assert hypervolume(np.ldexp(rows, 600), np.ldexp(reference, 600)) == math.inf
 
 
 @pytest.mark.parametrize("m", [3, 5, 8])
