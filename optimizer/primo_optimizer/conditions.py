@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from primo_optimizer.shapes import items_of, shown, text
+from primo_optimizer.shapes import items_of, shown, text, there_are
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,7 @@ def _when_mistakes(
         here = f"{at}.{parent}" if isinstance(parent, str) else at
         wrong = list(items_of(text)(here, choices))
         if parent not in known:
-            there_are = ", ".join(sorted(known))
-            yield f"{at}: {shown(parent)} is not a parameter (there are: {there_are})"
+            yield f"{at}: {shown(parent)} is not a parameter {there_are(sorted(known))}"
         elif known[parent].get("categorical") is None:
             yield f"{at}: {parent!r} is not categorical, and only choices can be a condition"
         elif wrong:

@@ -24,6 +24,7 @@ from primo_optimizer.shapes import (
     one_of,
     shown,
     text,
+    there_are,
     whole_number,
 )
 
@@ -279,8 +280,7 @@ def _fidelity_rules(at: str, fidelity: Mapping[str, Any]) -> Iterator[str]:
 def _prior_rules(known: _Known, at: str, prior: Mapping[str, Any]) -> Iterator[str]:
     objective, beliefs = prior["objective"], prior["parameters"]
     if objective not in known.objectives:
-        there_are = ", ".join(known.objectives)
-        yield f"{at}.objective: {objective!r} is not an objective (there are: {there_are})"
+        yield f"{at}.objective: {objective!r} is not an objective {there_are(known.objectives)}"
     yield from _confidence_rule(at, prior)
     if (first := prior.get("fromTrial")) is not None and first < 0:
         yield f"{at}.fromTrial: {first} is below 0"
@@ -301,8 +301,7 @@ def _belief_rules(known: _Known, at: str, belief: Mapping[str, Any]) -> Iterator
     yield from _confidence_rule(at, belief)
     given = [key for key in ("center", "choice", "weights") if belief.get(key) is not None]
     if name not in known.parameters:
-        there_are = ", ".join(sorted(known.parameters))
-        yield f"{at}.name: {name!r} is not a parameter (there are: {there_are})"
+        yield f"{at}.name: {name!r} is not a parameter {there_are(sorted(known.parameters))}"
     elif len(given) != 1:
         found = ", ".join(given) or "nothing"
         yield f"{at}: {found} given, expected exactly one of center, choice, weights"
@@ -364,7 +363,7 @@ def _constraint_rules(at: str, constraint: Mapping[str, Any]) -> Iterator[str]:
 
 def _preference_rules(known: _Known, at: str, preferences: Mapping[str, Any]) -> Iterator[str]:
     weights = preferences.get("weights") or {}
-    expected = f"an objective (there are: {', '.join(known.objectives)})"
+    expected = f"an objective {there_are(known.objectives)}"
     yield from _weights_rules(f"{at}.weights", weights, known.objectives, expected)
     if not any(is_number(weight) and weight > 0 for weight in weights.values()):
         yield f"{at}.weights: none is above 0, expected one at least"

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from primo_optimizer.shapes import is_number, shown
+from primo_optimizer.shapes import is_number, shown, there_are
 
 
 def unknown_settings(
@@ -13,9 +13,8 @@ def unknown_settings(
 ) -> list[str]:
     """A message for each setting that the algorithm does not have."""
     names = sorted(known)
-    there_are = f"there are: {', '.join(names)}" if names else "there are none"
     return [
-        f"algorithm.settings.{name}: is not a setting of {algorithm} ({there_are})"
+        f"algorithm.settings.{name}: is not a setting of {algorithm} {there_are(names)}"
         for name in settings
         if name not in names
     ]

@@ -4,7 +4,7 @@ A check yields each mistake as `field: value expectation` and nothing else, what
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -45,6 +45,10 @@ def shown(value: Any) -> str:
             return "a number of more than 300 digits"  # Python refuses to print one of 5,000
         case _:
             return f"{value!r:.80}"
+
+
+def there_are(names: Sequence[str]) -> str:
+    return f"(there are: {', '.join(names)})" if names else "(there are none)"
 
 
 def number(at: str, value: Any) -> Iterator[str]:
@@ -118,7 +122,7 @@ class Fields:
         names = [*self.required, *self.optional]
         for name in value if isinstance(value, Mapping) else ():
             if name not in names:
-                yield f"{below(at, name)}: is not a field (there are: {', '.join(names)})"
+                yield f"{below(at, name)}: is not a field {there_are(names)}"
 
     def misshapen(self, at: str, value: Any) -> Iterator[str]:
         """Of those that do, and of the object itself."""

@@ -398,6 +398,11 @@ def test_a_mistake_is_named_with_field_value_and_expectation(
     assert any(line.startswith(message) for line in lines), lines
 
 
+def test_where_nothing_may_be_named_it_says_so() -> None:
+    found = problems(changed(("parameters",), {}))
+    assert "priors[0].parameters[0].name: 'lr' is not a parameter (there are none)" in found
+
+
 def test_one_mistake_gives_one_message() -> None:
     """But where others refer to what is broken by it."""
     assert problems(changed(("parameters", LR, "float", "min"), 1.0)) == [
