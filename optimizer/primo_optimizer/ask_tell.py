@@ -322,15 +322,18 @@ class AskTell:
             raise TellError(f"values: {shown(values)} is not an object")
         wanted = [o.name for o in self.problem.objectives]
         wanted += [c.metric for c in self.problem.constraints if c.metric not in wanted]
+        wrong = []
         if missing := [name for name in wanted if name not in values]:
             others = ", ".join(str(name) for name in values if name not in wanted)
-            raise TellError(
+            wrong.append(
                 f"values: {', '.join(missing)} missing, expected {', '.join(wanted)}"
                 + (f" (given, but not expected: {others})" if others else "")
             )
-        for name in wanted:
-            if isinstance(values[name], bool) or not isinstance(values[name], int | float):
-                raise TellError(f"values.{name}: {shown(values[name])} is not a number")
+        for name, value in ((name, values[name]) for name in wanted if name in values):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                wrong.append(f"values.{name}: {shown(value)} is not a number")
+        if wrong:
+            raise TellError("; ".join(wrong))
         return {name: values[name] for name in wanted}
 
     def _observed(self, trial: Trial, at: float | None, numbers: Mapping[str, float]) -> Trial:

@@ -199,6 +199,16 @@ WRONG_TELLS: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
         "values: latency missing, expected accuracy, latency (given, but not expected: latncy, los",
     ),
     ((3, 27, {**GOOD, "latency": "3"}), {}, "values.latency: '3' is not a number"),
+    (
+        (3, 27, {"accuracy": "a", "latency": None}),
+        {},
+        "values.accuracy: 'a' is not a number; values.latency: None is not a number",
+    ),
+    (
+        (3, 27, {"accuracy": "a"}),
+        {},
+        "values: latency missing, expected accuracy, latency; values.accuracy: 'a' is not a number",
+    ),
     ((3, 27, {**GOOD, "latency": True}), {}, "values.latency: true is not a number"),
     ((3, 27, {**GOOD, "latency": [3.0]}), {}, "values.latency: a list is not a number"),
 ]
@@ -538,8 +548,12 @@ def test_it_shows_how_it_stands() -> None:
 # --- the guide
 
 
+def blocks_of_the_guide() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+
+
 def test_every_block_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = blocks_of_the_guide()
     assert len(blocks) > 10
     names: dict[str, Any] = {}
     for block in blocks:
@@ -549,3 +563,13 @@ def test_every_block_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> No
     assert "values: latency missing" in printed
     assert re.search(r"\{'error': [\d.]+, 'latency': ", printed)  # trials of the front
     assert names["opt"].front()
+
+
+def test_the_learning_curve_of_the_guide_begins_at_the_lowest_fidelity() -> None:
+    spec, train, *others = blocks_of_the_guide()
+    (curve,) = (block for block in others if "for epochs in range" in block)
+    names: dict[str, Any] = {}
+    for block in (spec.replace('"min": 1, "max": 27', '"min": 3, "max": 27'), train, curve):
+        exec(compile(block, str(GUIDE), "exec"), names)
+    [told] = names["opt"].trials
+    assert [seen.fidelity for seen in told.observations] == list(range(3, told.fidelity + 1))
