@@ -72,15 +72,24 @@ def _trials(objects: Sequence[Object], uid: str, spec: StudySpec) -> Iterator[Tr
 
 def _trial(obj: Object, space: SearchSpace, spec: StudySpec) -> Trial:
     status = obj.get("status") or {}
-    metrics = {constraint.metric for constraint in spec.constraints or ()}
     seen = tuple(
         Observation(o.get("fidelity"), o["values"], o.get("constrained") or {})
         for o in status.get("observations") or ()
-        if metrics <= (o.get("constrained") or {}).keys()
+        if _usable(o, spec)
     )
     return Trial(
         number=obj["spec"]["number"],
         configuration=space.configuration(obj["spec"]["parameters"]),
         observations=seen,
         failed=status.get("reason") if status.get("phase") == "Failed" else None,
+    )
+
+
+def _usable(observation: Object, spec: StudySpec) -> bool:
+    """Whether it has what the models look at: it may be of another constraint, or by hand."""
+    metrics = {constraint.metric for constraint in spec.constraints or ()}
+    return (
+        {objective.name for objective in spec.objectives} <= observation["values"].keys()
+        and metrics <= (observation.get("constrained") or {}).keys()
+        and (spec.fidelity is None or (observation.get("fidelity") or 0.0) > 0.0)
     )

@@ -114,6 +114,24 @@ def test_that_an_algorithm_does_not_learn_is_a_reason(algorithm: dict[str, Any])
     assert (source.reason, source.trials) == ("AlgorithmDoesNotLearn", ())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"values": {"error": 0.1}}, id="an objective is missing"),
+        pytest.param({"fidelity": 0.0}, id="no fidelity to speak of"),
+        pytest.param({"fidelity": -9.0}, id="a fidelity below 0"),
+    ],
+)
+def test_an_observation_by_hand_that_no_model_can_look_at_is_left_out(
+    changes: dict[str, Any],
+) -> None:
+    trials = [done(0), done(1, observations=(replace(seen(), **changes),))]
+    objects = [trial_object(OTHER, given) for given in trials]
+    cluster = FakeCluster({"other": study_object(OTHER)}, {"other": objects})
+    (source,) = read(cluster, "other")
+    assert [found.number for found in source.trials] == [0]
+
+
 def test_an_observation_without_a_value_for_our_constraint_is_left_out() -> None:
     bounds = [{"metric": "memory_gib", "atMost": 40}]
     measured = replace(seen(), constrained={"memory_gib": 3.0}, feasible=True)
