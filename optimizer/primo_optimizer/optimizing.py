@@ -299,10 +299,9 @@ def _scale(
         best, worst = front.min(axis=0), front.max(axis=0)
         ideal = np.minimum(ideal, best)
         reference = np.maximum(reference, worst + 0.1 * (worst - best))
-    if len(ideal) > 1:  # of a single loss any improvement is one
-        far = ideal + FARTHEST * (reference - ideal)
-        reference = aim(history.problem.reference[fitted.columns], reference, done)
-        reference = np.where(far > ideal, np.minimum(reference, far), reference)
+    far = ideal + FARTHEST * (reference - ideal)
+    reference = aim(history.problem.reference[fitted.columns], reference, done)
+    reference = np.where(far > ideal, np.minimum(reference, far), reference)
     # The reference may be the best there is, or predictions flat: a span of the right size.
     fallback = np.maximum(np.abs(reference) * 1e-6, 1e-12)
     ideal = np.minimum(ideal, reference - fallback)

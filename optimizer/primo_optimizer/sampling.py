@@ -14,8 +14,8 @@ Key = tuple[Value | None, ...]
 
 # Draws before we look for what is left in a systematic way.
 ATTEMPTS = 64
-# Spaces up to this size are listed then. In a larger one, trials cannot have used up
-# so much that thousands of uniform draws all hit known configurations.
+# Spaces up to this size are listed then. In a larger one without conditions, trials cannot have
+# used up so much that thousands of uniform draws all hit known configurations.
 LISTABLE = 20_000
 LAST_ATTEMPTS, PART_ATTEMPTS = 5_000, 16
 
