@@ -1,6 +1,7 @@
 """`primo` as a user types it, and what it leaves behind."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 
 def primo(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     """In a folder, with its state below it; what it says can be read line by line."""
+    # A shell starts jobs in the background with Ctrl-C ignored, and that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "primo_cli", *arguments, "--state-dir", str(folder / "state")],
         cwd=folder,
