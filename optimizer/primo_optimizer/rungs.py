@@ -73,9 +73,9 @@ class Rung:
 def table(problem: Problem, rungs: Sequence[float], trials: Sequence[Trial]) -> tuple[Rung, ...]:
     """The rungs with their trials; `trials` in order of their numbers.
 
-    An observation between two rungs counts on the lower one, and so does one below the lowest, of a
-    trial that was not trained further. Whoever breaks a constraint comes
-    after all who keep them, by how far it is off (Deb 2000): its losses say so.
+    An observation between two rungs counts on the lower one. One below the lowest counts there, if
+    the trial was not trained further. Whoever breaks a constraint comes after all who keep them, by
+    how far it is off (Deb 2000): its losses say so.
     """
     bounds = [*rungs, math.inf]
     trials = _feasible_first(problem, trials)
