@@ -128,8 +128,7 @@ def trusted(settings: Settings) -> ssl.SSLContext | bool:
     """
     if settings.prometheus_timeout_s <= 0:  # which would mean: for ever
         raise BadSettingError("PRIMO_PROMETHEUS_TIMEOUT_S: 0 is not above 0")
-    url = urlsplit(settings.prometheus_url)
-    if settings.prometheus_url and (url.scheme not in ("http", "https") or not url.netloc):
+    if settings.prometheus_url and not _is_http(settings.prometheus_url):
         raise BadSettingError(
             f"PRIMO_PROMETHEUS_URL: {settings.prometheus_url!r} is no http:// or https:// URL"
         )
@@ -142,6 +141,15 @@ def trusted(settings: Settings) -> ssl.SSLContext | bool:
             f"PRIMO_PROMETHEUS_CA_FILE: {settings.prometheus_ca_file!r} holds no certificates"
             f" that can be read: {error}"
         ) from error
+
+
+def _is_http(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:  # of brackets that stay open, and of a port that is none
+        return False
+    return url.scheme in ("http", "https") and bool(url.hostname) and port != 0
 
 
 def read_answer(status: int, content: bytes) -> Reading:

@@ -39,6 +39,8 @@ def test_a_bad_value_is_named(variable: str, text: str, expected: str) -> None:
     [
         ("PRIMO_LEASE_RETRY_S", "60", "expected each above the next"),
         ("PRIMO_PROMETHEUS_URL", "foo", "'foo' is no http:// or https:// URL"),
+        ("PRIMO_PROMETHEUS_URL", "http://[", "'http://[' is no http:// or https:// URL"),
+        ("PRIMO_PROMETHEUS_URL", "http://a:b", "'http://a:b' is no http:// or https:// URL"),
         ("PRIMO_PROMETHEUS_TIMEOUT_S", "0", "0 is not above 0"),
         ("PRIMO_PROMETHEUS_CA_FILE", "/none", "'/none' holds no certificates"),
     ],
