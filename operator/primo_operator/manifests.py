@@ -235,7 +235,11 @@ def _fill_pod(
     for container in (*pod["containers"], *init):
         container.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
     pod["volumes"] = [*volumes, *(pod.get("volumes") or [])]
-    pod["initContainers"] = [_sidecar(spec, limit, settings), *init]
+    sidecar = _sidecar(spec, limit, settings)
+    # In the node's network a port that is declared is one that no other pod of the node may have.
+    if settings.sidecar_metrics_port and not pod.get("hostNetwork"):
+        sidecar["ports"] = [{"name": "metrics", "containerPort": settings.sidecar_metrics_port}]
+    pod["initContainers"] = [sidecar, *init]
 
 
 def _scratch(spec: StudySpec) -> list[Manifest]:
@@ -276,7 +280,8 @@ def _sidecar(spec: StudySpec, limit: int, settings: Settings) -> Manifest:
         path = names.TENSORBOARD_MOUNT
         mounts.append({"name": names.TENSORBOARD_VOLUME, "mountPath": path, "readOnly": True})
         variables["PRIMO_TENSORBOARD_DIR"] = path
-    sidecar: Manifest = {
+    user = {"runAsUser": settings.sidecar_user} if settings.sidecar_user else {}
+    return {
         "name": names.SIDECAR,
         "image": settings.sidecar_image,
         "command": ["python", "-m", "primo_report"],
@@ -295,11 +300,7 @@ def _sidecar(spec: StudySpec, limit: int, settings: Settings) -> Manifest:
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
             "runAsNonRoot": True,
-            "runAsUser": 65532,
+            **user,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
-    if settings.sidecar_metrics_port:
-        port = {"name": "metrics", "containerPort": settings.sidecar_metrics_port}
-        sidecar["ports"] = [port]
-    return sidecar

@@ -6,9 +6,11 @@ left for `kubectl describe`; the next self-test replaces it.
 """
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from kubernetes import client, config
@@ -21,6 +23,7 @@ CALL_S = 10.0
 # An API server that restarts, or a connection that breaks, says nothing about the operator.
 AWAY_S = 60.0
 NOT_FOUND, CONFLICT, BUSY, SERVER_ERROR = 404, 409, 429, 500
+USER = 65532
 TRIAL = "from primo_report import params, report; report(step=1, distance=abs(params()['x'] - 0.3))"
 
 Object = dict[str, Any]
@@ -31,8 +34,15 @@ class SelfTestError(Exception):
     """The study did not come to a good end; the message says what is known of it."""
 
 
-def study(name: str, image: str) -> Object:
-    """Two trials, and a pod that the Pod Security Standard `restricted` lets through."""
+def study(
+    name: str, image: str, pod: Mapping[str, Any] = MappingProxyType({}), user: int = USER
+) -> Object:
+    """Two trials, and a pod that the Pod Security Standard `restricted` lets through.
+
+    Args:
+        pod: more of the pod's spec, such as tolerations.
+        user: whom it runs as; 0 leaves it to the image.
+    """
     container = {
         "name": "trial",
         "image": image,
@@ -47,12 +57,10 @@ def study(name: str, image: str) -> Object:
             "readOnlyRootFilesystem": True,
         },
     }
-    security = {
-        "runAsNonRoot": True,
-        "runAsUser": 65532,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    pod = {"securityContext": security, "containers": [container]}
+    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if user:
+        security["runAsUser"] = user
+    template = {"spec": {**pod, "securityContext": security, "containers": [container]}}
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.STUDY_KIND,
@@ -62,7 +70,7 @@ def study(name: str, image: str) -> Object:
             "parameters": [{"name": "x", "float": {"min": 0, "max": 1}}],
             "budget": {"trials": 2},
             "parallelism": 2,
-            "trialTemplate": {"spec": {"template": {"spec": pod}}},
+            "trialTemplate": {"spec": {"template": template}},
         },
     }
 
@@ -182,12 +190,23 @@ def _story(found: Object) -> str:
     return "; ".join(told) or "it has no conditions: is an operator running that watches here?"
 
 
+def _object(text: str) -> Object:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m primo_operator.selftest", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--namespace", required=True, help="one that the operator watches")
     parser.add_argument("--name", default="self-test", help="of the study")
     parser.add_argument("--image", required=True, help="the sidecar's")
+    parser.add_argument(
+        "--pod", type=_object, default={}, metavar="JSON", help="more of the trials' pod spec"
+    )
+    parser.add_argument("--user", type=int, default=USER, help="of the trials; 0 for the image's")
     parser.add_argument("--timeout", type=float, default=300, metavar="SECONDS")
     given = parser.parse_args(arguments)
     try:
@@ -201,7 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
 
     try:
-        run(api, given.namespace, study(given.name, given.image), given.timeout, say)
+        manifest = study(given.name, given.image, given.pod, given.user)
+        run(api, given.namespace, manifest, given.timeout, say)
     except (SelfTestError, client.ApiException) as error:
         say(f"self-test failed: {error}")
         return 1

@@ -26,6 +26,7 @@ class Settings:
         sidecar_metrics_address: where the sidecar serves its metrics; pods of a laptop share one
             host, and stay on its loopback.
         sidecar_metrics_port: 0 takes any free one.
+        sidecar_user: whom the sidecar runs as; 0 leaves it to its image, or to what admission says.
         workers: passes that may run at once, each of another study.
         resync_s: an unfinished study is looked at so often though nothing happened.
         status_interval_s: the status of a study is written at most so often.
@@ -61,6 +62,7 @@ class Settings:
     sidecar_image: str = "primo-sidecar:0.1.0"
     sidecar_metrics_address: str = "0.0.0.0"  # noqa: S104  # a pod's own address, for Prometheus
     sidecar_metrics_port: int = 9400
+    sidecar_user: int = 65532
     workers: int = 8
     resync_s: float = 300.0
     status_interval_s: float = 1.0

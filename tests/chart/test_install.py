@@ -93,15 +93,13 @@ class Release:
         self._helm = helm
         patches = helm.program.name == "helm4" and not GIVEN
         self._patching = ["--server-side=false"] if patches else []
-        # The hook that removes the Lease it applies by the server, whatever it is told.
-        self._removing = ["--no-hooks"] if patches else []
         self.namespace = f"install-{helm.program.name}"
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(home)}
 
     def __call__(
         self, verb: str, values: Values | None = None, *more: str, check: bool = True
     ) -> str:
-        chart = self._removing if verb == "uninstall" else [str(CHART), *self._patching]
+        chart = [] if verb == "uninstall" else [str(CHART), *self._patching]
         options = ["--create-namespace"] if verb == "install" else []
         return self._helm(
             verb, RELEASE, *chart, "-n", self.namespace, *options, *more,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -260,7 +261,8 @@ def test_the_settings_are_the_operators_own(one_helm: Helm) -> None:
     assert (found.workers, found.resync_s, found.status_interval_s) == (2, 60.5, 0.5)
     assert (found.request_timeout_s, found.suggestion_timeout_s) == (10, 30)
     assert found.suggestion_memory_mib == 0
-    assert found.sidecar_metrics_port == 9401
+    assert (found.sidecar_metrics_port, found.sidecar_user) == (9401, 0)
+    assert found.sidecar_metrics_address == found.operator_metrics_address == "::"
     assert (found.metrics_trials, found.metrics_parameters) == (1_000_000, 0)
     assert (found.operator_metrics_port, found.metrics_keep_s) == (9500, 2_592_000)
     assert found.sidecar_image == "localhost/sidecar@sha256:" + "1" * 64
@@ -279,10 +281,7 @@ def test_a_million_is_written_as_a_whole_number(one_helm: Helm) -> None:
 
 
 # Of no use in a cluster, or better not changed: a Lease's times go together.
-UNSET = {
-    "sidecar_metrics_address", "operator_metrics_address", "lease_identity", "lease_duration_s",
-    "lease_renew_s", "lease_retry_s",
-}  # fmt: skip
+UNSET = {"lease_identity", "lease_duration_s", "lease_renew_s", "lease_retry_s"}
 
 
 def test_every_setting_can_be_set(one_helm: Helm) -> None:
@@ -329,7 +328,11 @@ def test_probes_ask_where_the_operator_serves(rendering: list[Object]) -> None:
     (deployment,) = of_kind(rendering, "Deployment")
     (operator,) = deployment["spec"]["template"]["spec"]["containers"]
     (port,) = (port for port in operator["ports"] if port["name"] == "health")
-    assert f"--liveness=http://0.0.0.0:{port['containerPort']}/healthz" in operator["args"]
+    (given,) = (arg for arg in operator["args"] if arg.startswith("--liveness="))
+    url = urlsplit(given.removeprefix("--liveness="))
+    variables = {each["name"]: each.get("value") for each in operator["env"]}
+    assert (url.scheme, url.port, url.path) == ("http", port["containerPort"], "/healthz")
+    assert url.hostname == variables["PRIMO_OPERATOR_METRICS_ADDRESS"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         path = "/healthz?ready" if probe == "readinessProbe" else "/healthz"
         assert operator[probe]["httpGet"] == {"path": path, "port": port["name"]}
@@ -659,3 +662,26 @@ def test_the_self_test_runs_where_the_operator_watches(rendering: list[Object]) 
         if a.startswith("--namespace=")
     )
     assert where in (watched or [NAMESPACE])
+
+
+def test_the_trials_of_the_self_test_may_run_where_the_operator_may(one_helm: Helm) -> None:
+    values = {
+        **FEATURES["placement"],
+        **FEATURES["users by admission, as on OpenShift"],
+        "imagePullSecrets": [{"name": "pull"}],
+    }
+    (pod,) = of_kind(one_helm.template(values), "Pod")
+    given = dict(arg.split("=", 1) for arg in pod["spec"]["containers"][0]["args"])
+    shared = ("imagePullSecrets", "nodeSelector", "tolerations")
+    assert json.loads(given["--pod"]) == {name: values[name] for name in shared}
+    assert given["--user"] == "0"
+
+
+def test_a_release_may_have_dots_in_its_name(one_helm: Helm) -> None:
+    values = FEATURES["metrics"]
+    text = one_helm("template", "my.tuner", str(CHART), "-n", NAMESPACE, values=values)
+    objects = [found for found in yaml.safe_load_all(text) if found]
+    (service,) = of_kind(objects, "Service")
+    assert service["metadata"]["name"] == "my-tuner-primo-operator-metrics"
+    (pod,) = of_kind(objects, "Pod")
+    assert "--name=self-test-my-tuner" in pod["spec"]["containers"][0]["args"]

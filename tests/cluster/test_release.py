@@ -68,10 +68,11 @@ def test_uninstalled_it_leaves_the_definitions_alone(
         here = _everything(release.kubeconfig, release.space.name)
         return here - _everything(release.kubeconfig, space.name)
 
-    assert "lease.coordination.k8s.io/primo-operator" in left()
+    lease = {"lease.coordination.k8s.io/primo-operator"}
+    assert lease < left()
     release("uninstall", "--wait")
     try:
-        eventually(lambda: not left(), "nothing is left", RUN_S)
+        eventually(lambda: left() == lease, "nothing else is left", RUN_S)
         for kind in KINDS:
             path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
             assert not wire.gone(f"{path}/{kind.plural}.primo.dev")

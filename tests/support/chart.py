@@ -111,6 +111,25 @@ FEATURES: dict[str, Values] = {
             {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         ]
     },
+    "pods with IPv6 addresses alone": {"bindAddress": "::"},
+    "users by admission, as on OpenShift": {
+        "sidecar": {"runAsUser": None},
+        "podSecurityContext": dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup")),
+    },
+    "names that are numbers": {
+        "nameOverride": "1",
+        "fullnameOverride": "2",
+        "serviceAccount": {"name": "3"},
+        "watch": {"namespaces": ["4711"]},
+        "metrics": {"enabled": True, "rules": {"enabled": True, "namespace": "5"}},
+        "dashboards": {"enabled": True, "namespace": "6"},
+        "priorityClassName": "7",
+        "prometheus": {
+            "url": "https://prometheus.example",
+            "ca": {"secret": "8", "configMap": ""},
+            "token": {"secret": "9"},
+        },
+    },
     "resources": {"resources": {"requests": {"cpu": 2}, "limits": {"memory": "8Gi"}}},
     "a hot standby": {"replicas": 2},
     "probes": {"probes": {"port": 9000, "periodSeconds": 3, "failureThreshold": 9}},

@@ -2,14 +2,15 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* A release may have dots in its name, the name of a Service may not. */}}
 {{- define "primo.fullname" -}}
+{{- $name := printf "%s-%s" .Release.Name (include "primo.name" .) }}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 53 | trimSuffix "-" }}
+{{- $name = .Values.fullnameOverride }}
 {{- else if contains (include "primo.name" .) .Release.Name }}
-{{- .Release.Name | trunc 53 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name (include "primo.name" .) | trunc 53 | trimSuffix "-" }}
+{{- $name = .Release.Name }}
 {{- end }}
+{{- $name | replace "." "-" | trunc 53 | trimSuffix "-" }}
 {{- end }}
 
 {{- /* Names of cluster-wide objects carry the namespace: two releases may have one name. A
@@ -26,9 +27,14 @@
 {{- end }}
 {{- end }}
 
+{{- /* As the host of a URL. */}}
+{{- define "primo.bindHost" -}}
+{{- contains ":" .Values.bindAddress | ternary (printf "[%s]" .Values.bindAddress) .Values.bindAddress }}
+{{- end }}
+
 {{- define "primo.selector" -}}
-app.kubernetes.io/name: {{ include "primo.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "primo.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end }}
 
@@ -131,17 +137,17 @@ annotations:
 {{- with .Values.prometheus }}
 {{- if and .url .ca.configMap }}
 - configMap:
-    name: {{ .ca.configMap }}
+    name: {{ .ca.configMap | quote }}
     items: [{key: {{ .ca.key | quote }}, path: ca.crt}]
 {{- end }}
 {{- if and .url .ca.secret }}
 - secret:
-    name: {{ .ca.secret }}
+    name: {{ .ca.secret | quote }}
     items: [{key: {{ .ca.key | quote }}, path: ca.crt}]
 {{- end }}
 {{- if and .url .token.secret }}
 - secret:
-    name: {{ .token.secret }}
+    name: {{ .token.secret | quote }}
     items: [{key: {{ .token.key | quote }}, path: token}]
 {{- end }}
 {{- end }}

@@ -20,10 +20,11 @@ from primo_optimizer import Suggestion
 from primo_study.phases import TrialPhase
 from support.builders import run, spec, study, trial
 
+USUAL = Settings()
 CHECKPOINTS = {"claimName": "ckpt", "mountPath": "/checkpoints"}
 
 
-def made(**fields: Any) -> dict[str, Any]:
+def made(settings: Settings = USUAL, **fields: Any) -> dict[str, Any]:
     container = {
         "name": "train",
         "image": "i",
@@ -40,7 +41,12 @@ def made(**fields: Any) -> dict[str, Any]:
     )
     found = study(spec=given)
     record = trial(17, TrialPhase.QUEUED, run(1, resume_from=1.0))
-    return job(found, record, "trial-uid", Settings())
+    return job(found, record, "trial-uid", settings)
+
+
+def sidecar_of(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = job["spec"]["template"]["spec"]["initContainers"][0]
+    return found
 
 
 def environment(container: dict[str, Any]) -> dict[str, str]:
@@ -167,6 +173,16 @@ def test_the_sidecar_starts_first_and_passes_pod_security_restricted() -> None:
     assert security["allowPrivilegeEscalation"] is False
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert set(sidecar["resources"]["limits"]) == {"cpu", "memory"}
+
+
+def test_the_sidecars_user_may_be_left_to_others() -> None:
+    assert "runAsUser" not in sidecar_of(made(Settings(sidecar_user=0)))["securityContext"]
+    assert sidecar_of(made())["securityContext"]["runAsUser"] == 65532
+
+
+def test_in_the_nodes_network_no_port_is_declared_that_the_next_trial_would_wait_for() -> None:
+    assert "ports" not in sidecar_of(made(pod={"hostNetwork": True}))
+    assert sidecar_of(made())["ports"] == [{"name": "metrics", "containerPort": 9400}]
 
 
 def test_event_files_have_a_volume_that_the_sidecar_reads() -> None:

@@ -62,6 +62,15 @@ class Api:
         self._call("delete", delete)
 
 
+def test_its_trials_go_where_the_operator_may_go_and_run_as_whom_the_cluster_says() -> None:
+    placed = {"tolerations": [{"operator": "Exists"}], "imagePullSecrets": [{"name": "pull"}]}
+    pod = study("self-test", "i", placed, user=0)["spec"]["trialTemplate"]["spec"]["template"]
+    assert pod["spec"].items() >= placed.items()
+    assert "runAsUser" not in pod["spec"]["securityContext"]
+    usual = MANIFEST["spec"]["trialTemplate"]["spec"]["template"]["spec"]
+    assert usual["securityContext"]["runAsUser"] == 65532
+
+
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest, "POLL_S", 0.0)
