@@ -11,7 +11,7 @@ from typing import Any
 
 from primo_operator import names
 from primo_operator.cluster import Object
-from primo_report.wire import BadSummaryError, Summary, newest, parse_summary
+from primo_report.wire import BadSummaryError, CutSummaryError, Summary, newest, parse_summary
 from primo_study.phases import Reason
 from primo_study.problem import Constraint, Objective
 from primo_study.spec import StudySpec
@@ -193,7 +193,7 @@ def _ended(pod: Object, run: Run, spec: StudySpec) -> Outcome:
     for end in ends:
         if end.get("exitCode") != 0:
             return Outcome(Reason.FAILED, _failure(end))
-    return _measured(newest(_messages(pod)), run, spec)
+    return _measured(pod, run, spec)
 
 
 def _broken_off(end: State) -> str | None:
@@ -229,6 +229,8 @@ def _failure(end: State) -> str:
     words = _text(end.get("message"))
     try:
         parse_summary(words)
+    except CutSummaryError:
+        lines = ""
     except BadSummaryError:
         lines = words.strip()
     else:
@@ -236,8 +238,15 @@ def _failure(end: State) -> str:
     return f"{code} ({reason})" + (f": {lines[-900:]}" if lines else "")
 
 
-def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
+def _measured(pod: Object, run: Run, spec: StudySpec) -> Outcome:
     """Exit code 0 throughout: what counts is what was reported."""
+    summary = newest(_messages(pod))
+    if spec.reported and summary is None and any(map(_is_cut, _messages(pod))):
+        count = sum(1 for _ in _containers(pod))
+        message = (
+            f"what was reported is cut: {count} containers share the 12 KiB of a pod's messages"
+        )
+        return Outcome(Reason.METRICS_UNAVAILABLE, message)
     if spec.reported and (missing := _missing(summary, run, spec)):
         return Outcome(Reason.METRICS_UNAVAILABLE, missing + _doubts(summary))
     summary = summary or Summary(seq=0, metrics={})  # nothing had to be reported
@@ -258,6 +267,16 @@ def _measured(summary: Summary | None, run: Run, spec: StudySpec) -> Outcome:
         feasible=feasible,
         step=summary.step,
     )
+
+
+def _is_cut(message: str) -> bool:
+    try:
+        parse_summary(message)
+    except CutSummaryError:
+        return True
+    except BadSummaryError:
+        pass
+    return False
 
 
 def _missing(summary: Summary | None, run: Run, spec: StudySpec) -> str:

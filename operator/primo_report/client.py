@@ -3,16 +3,17 @@
 Outside a trial the same script runs unchanged: there are no parameters, and reports are printed.
 """
 
+import atexit
 import contextlib
 import operator
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsFloat, SupportsIndex, overload
 
 from primo_report import environment
 from primo_report.aggregate import Aggregate
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _EXIT_SIGTERM: Final = 128 + signal.SIGTERM
 _MAX_READS: Final = 8  # chunks that a report reads of what others have reported
+_LAST_WAIT_S: Final = 1.0
 
 
 def params(**defaults: Any) -> dict[str, Any]:
@@ -85,10 +87,11 @@ def report(
         BadReportError: a name or a number is out of bounds (see `wire.parse_report`).
         OSError: the report file cannot be written.
     """
+    reached = None if fidelity is None else _fidelity(fidelity)
     line = format_report(
         {name: as_number(f"metric {name!r}", value) for name, value in metrics.items()},
         step=None if step is None else _index(step),
-        fidelity=None if fidelity is None else _fidelity(fidelity),
+        fidelity=reached,
     )
     if rank := environment.rank():
         _say_once(f"primo_report: process {rank} leaves the reports to process 0")
@@ -97,7 +100,9 @@ def report(
     if path is None:
         sys.stdout.write(line + "\n")
         return
-    _write(path, line.encode() + b"\n")
+    asked = environment.number(environment.FIDELITY)
+    done = reached is not None and asked is not None and reached >= asked
+    _write(path, line.encode() + b"\n", done)
 
 
 def stop_on_sigterm() -> None:
@@ -118,7 +123,7 @@ def _exit_on_sigterm(_number: int, _frame: FrameType | None) -> None:
     os._exit(_EXIT_SIGTERM)
 
 
-def _write(path: Path, line: bytes) -> None:
+def _write(path: Path, line: bytes, done: bool) -> None:
     global _writing
     with _lock:
         # A signal handler that reports may have come in the middle of a report.
@@ -127,7 +132,7 @@ def _write(path: Path, line: bytes) -> None:
             with _report_file(path, locked=nested) as descriptor:
                 _append(descriptor, line)
                 if not nested:
-                    _own_message.update(path)
+                    _own_message.follow(path, done)
         finally:
             _writing = nested
 
@@ -153,6 +158,10 @@ def _report_file(path: Path, locked: bool) -> Iterator[int]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
+        # A process that was forked meanwhile has the file open too, and closing it is not enough.
+        with contextlib.suppress(OSError):
+            if not locked:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
@@ -168,26 +177,61 @@ class _OwnMessage:
     """The summary of the report file as this process's container's own termination message.
 
     It is there for the case that the sidecar dies, so trouble with it never reaches the training.
+    Where the training fails there must be none: the kubelet then shows the log's end instead, a
+    traceback or what the library that aborted has said. So it is left when the process ends, and
+    by the report of the asked fidelity, for processes whose end Python does not see.
     """
 
     def __init__(self) -> None:
         self._reader: tuple[Follower, Aggregate] | None = None
+        self._failing = False
 
-    def update(self, report_file: Path) -> None:
+    def follow(self, report_file: Path, done: bool) -> None:
+        """Read what has been reported; `done` leaves the message now."""
         path = environment.path(environment.TERMINATION_LOG)
         if path is None:
             return
         with contextlib.suppress(OSError, environment.BadEnvironmentError):
-            first, limit = environment.metrics(), environment.message_limit()
-            write_message(path, format_summary(self._read(report_file, first, path), limit, first))
+            if self._reader is None:
+                self._begin(report_file, path)
+            self._failing = False  # whoever meant to end has been kept from it
+            summary = self._read()
+            if done:
+                self._leave(path, summary)
 
-    def _read(self, report_file: Path, first: list[str], path: Path) -> Summary:
-        """Go on reading: other processes may have reported too."""
+    def _begin(self, report_file: Path, path: Path) -> None:
         from primo_report.follow import Follower  # what it needs is not there on Windows
 
-        if self._reader is None:
-            self._reader = Follower(report_file), Aggregate(always=first)
-            _clear_on_error(path)
+        self._reader = Follower(report_file), Aggregate(always=environment.metrics())
+
+        def at_exit() -> None:
+            # Another thread may be in the middle of a report, and wait for a lock.
+            if self._failing or not _lock.acquire(timeout=_LAST_WAIT_S):
+                return
+            try:
+                with (
+                    contextlib.suppress(OSError, environment.BadEnvironmentError),
+                    _report_file(report_file, locked=False),
+                ):
+                    self._leave(path, self._read())
+            finally:
+                _lock.release()
+
+        process = os.getpid()
+
+        def failing() -> None:
+            if os.getpid() != process:
+                return  # a worker, whose end is not that of the training
+            self._failing = True
+            with contextlib.suppress(OSError):
+                os.truncate(path, 0)
+
+        atexit.register(at_exit)
+        _when_failing(failing)
+
+    def _read(self) -> Summary:
+        """Go on reading: other processes may have reported too."""
+        assert self._reader
         file, aggregate = self._reader
         for _ in range(_MAX_READS):
             lines = file.read()
@@ -197,23 +241,27 @@ class _OwnMessage:
                 break
         return aggregate.summary("client", note=file.problem, partial=not file.ended)
 
+    def _leave(self, path: Path, summary: Summary) -> None:
+        limit = environment.message_limit()
+        write_message(path, format_summary(summary, limit, environment.metrics()))
 
-def _clear_on_error(path: Path) -> None:
-    """Empty the message when an exception ends the process.
 
-    The kubelet then falls back to the log's end, so that the trial shows the traceback; the
-    sidecar's message still has the values.
-    """
-    before = sys.excepthook
+def _when_failing(tell: Callable[[], None]) -> None:
+    """Be told when an uncaught exception ends the process, or an exit with another code than 0."""
+    excepthook, exit_ = sys.excepthook, sys.exit
 
-    def clear(
+    def on_exception(
         kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):
-            os.truncate(path, 0)
-        before(kind, error, traceback)
+        tell()
+        excepthook(kind, error, traceback)
 
-    sys.excepthook = clear
+    def on_exit(status: Any = None, /) -> NoReturn:
+        if status not in (None, 0):
+            tell()
+        exit_(status)
+
+    sys.excepthook, sys.exit = on_exception, on_exit
 
 
 def _say_once(text: str) -> None:

@@ -28,6 +28,9 @@ MAX_METRICS: Final = 64
 MAX_NAME_LENGTH: Final = 128
 MAX_STEP: Final = 2**63 - 1
 MAX_MESSAGE_BYTES: Final = 4096  # what the kubelet reads of a termination message
+# What metrics that nobody needs may fill: whoever adds containers to the pod, as meshes do, takes of
+# the 12 KiB that they share, and a message that is cut is worth nothing. Twelve have this each.
+MODEST_BYTES: Final = 1024
 MIN_MESSAGE_BYTES: Final = 512  # 12 KiB a pod, shared by 24 containers
 
 Source = Literal["sidecar", "client"]
@@ -52,6 +55,10 @@ class BadReportError(ValueError):
 
 class BadSummaryError(ValueError):
     """A termination message is no summary of ours, or not all of it."""
+
+
+class CutSummaryError(BadSummaryError):
+    """It begins as a summary, and is not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +233,7 @@ def format_summary(
     """The termination message, at most `limit` bytes of ASCII.
 
     Room goes to the metrics in `first`, then to note and rejection, then to the other metrics in
-    their order. Where `first` has no room otherwise, values are rounded to nine digits: sixteen
+    their order, up to MODEST_BYTES in all. Where `first` has no room otherwise, values are rounded to nine digits: sixteen
     metrics with plain names of 63 characters then need at most 2,400 bytes, the share of five
     containers in a pod's 12 KiB; eight need 1,300, the share of nine. What has no room is left out
     and counted as truncated, metrics in `first` included if it comes to that.
@@ -244,6 +251,7 @@ def format_summary(
         fitting = _fitting(fields, items, limit)
         if fitting >= len(chosen):
             break
+    fitting = min(fitting, max(len(chosen), _fitting(fields, items, MODEST_BYTES)))
     truncated = summary.truncated + len(items) - fitting
     return _sealed(fields, items[:fitting], truncated)
 
@@ -300,8 +308,8 @@ def parse_summary(text: str) -> Summary:
     """Read a termination message; spaces after it are our own padding.
 
     Raises:
-        BadSummaryError: the text is not a whole summary, and so the kubelet's or the user's.
-            Nothing else is raised, whatever the text.
+        BadSummaryError: the text is not a whole summary, and so the kubelet's or the user's;
+            a CutSummaryError where it begins as one does. Nothing else is raised, whatever the text.
     """
     text = text.strip()
     if len(text) > MAX_MESSAGE_BYTES or not text.isascii():
@@ -314,7 +322,7 @@ def parse_summary(text: str) -> Summary:
         raise BadSummaryError(f"primo: version {version} is not {_VERSION}")
     rest = text[head.end() :]
     if zlib.crc32(rest.encode("ascii")) != checksum:
-        raise BadSummaryError("crc: the message is cut or changed")
+        raise CutSummaryError("crc: the message is cut or changed")
     try:
         return _summary(loads("{" + rest))
     except (ValueError, RecursionError) as error:

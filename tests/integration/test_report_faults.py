@@ -242,7 +242,7 @@ def test_a_training_out_of_memory_is_no_result_and_what_it_reported_is_there(
     now = ends(sidecar)
     assert verdict(training, now, code=137, reason="OOMKilled").reason is Reason.OUT_OF_MEMORY
     assert parse_summary(now).metrics["val_error"].last == 2
-    assert parse_summary(training.message).metrics["val_error"].last == 2
+    assert training.message == ""  # the kubelet shows the log's end instead
 
 
 def test_a_pod_deleted_after_the_training_ended_has_its_result(

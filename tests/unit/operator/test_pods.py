@@ -28,6 +28,13 @@ def verdict(found: dict[str, Any] | None, job: dict[str, Any] | None = None, **g
     return outcome(found, gone, job, job_gone, run(2), spec(**given))
 
 
+def test_a_report_that_was_cut_is_told_from_one_that_is_missing() -> None:
+    said = verdict(pod(0, message=message()[:-20]))
+    assert said.reason is Reason.METRICS_UNAVAILABLE
+    assert said.message.startswith("what was reported is cut: 2 containers share the 12 KiB")
+    assert verdict(pod(0, message="other words")).message == "nothing was reported"
+
+
 def a_job(*conditions: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     return {"metadata": metadata, "spec": {}, "status": {"conditions": list(conditions)}}
 

@@ -262,11 +262,11 @@ held = threading.Thread(target=client._lock.acquire)
 held.start()
 held.join()
 if os.fork() == 0:
-    report(loss=1)
+    report(fidelity=1, loss=1)
     os._exit(0)
 os.wait()
 """
-    process = run_script(tmp_path, script)
+    process = run_script(tmp_path, script, PRIMO_FIDELITY="1")
     assert process.communicate(timeout=DEADLINE_S) == ("", "")
     assert parse_summary((tmp_path / "message").read_text()).seq == 1
 
@@ -297,18 +297,99 @@ def test_a_message_that_cannot_be_written_does_not_harm_the_training(tmp_path: P
     assert (tmp_path / "reports.jsonl").exists()
 
 
-def test_an_exception_leaves_the_message_to_the_traceback(tmp_path: Path) -> None:
-    process = run_script(tmp_path, "report(a=1)\nraise RuntimeError('bad lr')")
+@pytest.mark.parametrize(
+    "end",
+    [
+        "raise RuntimeError('bad lr')",
+        "sys.exit('bad lr')",
+        "print('bad lr', file=sys.stderr, flush=True); sys.exit(3)",
+        "print('bad lr', file=sys.stderr, flush=True); os.abort()",
+        "print('bad lr', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)",
+    ],
+)
+@pytest.mark.parametrize("asked", ["", "9"])
+def test_a_training_that_fails_leaves_the_message_to_its_last_words(
+    end: str, asked: str, tmp_path: Path
+) -> None:
+    script = f"import os, sys\nreport(fidelity=3, a=1)\n{end}"
+    process = run_script(tmp_path, script, **({"PRIMO_FIDELITY": asked} if asked else {}))
     _, errors = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 1
-    assert "RuntimeError: bad lr" in errors
+    assert process.returncode not in (0, None)
+    assert "bad lr" in errors
+    message = tmp_path / "message"
+    assert not message.exists() or message.read_bytes() == b""
+
+
+@pytest.mark.parametrize("end", ["raise RuntimeError('bad lr')", "sys.exit('bad lr')"])
+def test_what_fails_after_the_asked_fidelity_takes_the_message_back(
+    end: str, tmp_path: Path
+) -> None:
+    script = f"import sys\nreport(fidelity=9, a=1)\n{end}"
+    process = run_script(tmp_path, script, PRIMO_FIDELITY="9")
+    process.communicate(timeout=DEADLINE_S)
     assert (tmp_path / "message").read_bytes() == b""
 
 
-def test_a_killed_training_leaves_its_last_report(tmp_path: Path) -> None:
-    process = run_script(tmp_path, "import os, signal\nreport(a=1)\nos.kill(os.getpid(), 9)")
-    process.communicate(timeout=DEADLINE_S)
+def test_an_exit_that_was_caught_is_no_failure(tmp_path: Path) -> None:
+    script = """
+import sys
+report(1, a=1)
+try:
+    sys.exit("not yet")
+except SystemExit:
+    report(2, a=2)
+"""
+    process = run_script(tmp_path, script)
+    assert process.communicate(timeout=DEADLINE_S) == ("", "")
+    assert parse_summary((tmp_path / "message").read_text()).seq == 2
+
+
+def test_a_process_that_ends_unseen_has_left_its_message_at_the_asked_fidelity(
+    tmp_path: Path,
+) -> None:
+    script = "import os\nreport(fidelity=3, a=1)\nreport(fidelity=9, a=2)\nos._exit(0)"
+    process = run_script(tmp_path, script, PRIMO_FIDELITY="9")
+    assert process.communicate(timeout=DEADLINE_S) == ("", "")
+    summary = parse_summary((tmp_path / "message").read_text())
+    assert (summary.seq, summary.fidelity) == (2, 9)
+
+
+def test_a_worker_that_fails_takes_no_message_back(tmp_path: Path) -> None:
+    script = """
+import os, sys
+report(fidelity=9, a=1)
+if os.fork() == 0:
+    sys.exit(3)
+os.wait()
+os._exit(0)
+"""
+    process = run_script(tmp_path, script, PRIMO_FIDELITY="9")
+    assert process.communicate(timeout=DEADLINE_S) == ("", "")
     assert parse_summary((tmp_path / "message").read_text()).seq == 1
+
+
+def test_a_process_forked_in_the_middle_of_a_report_holds_up_no_other(tmp_path: Path) -> None:
+    """It has the report file open, and with it the lock."""
+    script = """
+import os, signal
+from primo_report import client
+append, workers = client._append, []
+def forked(descriptor, line):
+    client._append = append
+    if (worker := os.fork()) == 0:
+        signal.pause()
+    workers.append(worker)
+    append(descriptor, line)
+client._append = forked
+report(1, a=1)
+signal.alarm(20)
+report(2, a=2)
+signal.alarm(0)
+os.kill(workers[0], 9)
+"""
+    process = run_script(tmp_path, script)
+    assert process.communicate(timeout=DEADLINE_S) == ("", "")
+    assert process.returncode == 0
 
 
 def test_a_training_that_stops_on_sigterm_ends_at_once_with_what_it_printed(
@@ -326,7 +407,7 @@ except BaseException:
     print("caught")
 """
     process = run_script(tmp_path, script)
-    eventually(lambda: (tmp_path / "message").exists(), "the script has reported")
+    eventually(lambda: (tmp_path / "reports.jsonl").exists(), "the script has reported")
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=DEADLINE_S) == ("printed", "")
     assert process.returncode == 143
