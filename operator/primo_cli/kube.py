@@ -51,7 +51,11 @@ class Kube:
             self._client = DynamicClient(ApiClient(configuration))
 
     def apply(self, manifest: Mapping[str, Any], namespace: str | None = None) -> dict[str, Any]:
-        """Create it, or bring what is there to it; unknown fields are refused."""
+        """Create it, or bring what is there to it; unknown fields are refused.
+
+        Of our kinds, what the spec has and the manifest has not goes. Others have more in their
+        spec than was given, by the server.
+        """
         given = dict(manifest)
         metadata = given["metadata"]
         with _told(f"{given['kind']} {metadata.get('name')}"):
@@ -66,6 +70,10 @@ class Kube:
             try:
                 made = api.create(**call)
             except AlreadyExists:
+                if given["apiVersion"] == OURS:
+                    name, namespace = metadata["name"], call["namespace"]
+                    there = self._get(OURS, given["kind"], name=name, namespace=namespace)
+                    call["body"] = {**given, "spec": _patch(there["spec"], given["spec"])}
                 made = api.patch(name=metadata["name"], content_type=MERGE_PATCH, **call)
         found: dict[str, Any] = made.to_dict()
         return found
@@ -123,6 +131,17 @@ class Kube:
         api = self._client.resources.get(api_version=version, kind=kind)
         found: dict[str, Any] = api.get(_request_timeout=TIMEOUT_S, **call).to_dict()
         return found
+
+
+def _patch(there: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A merge patch (RFC 7396) that makes the one the other."""
+    patch: dict[str, Any] = dict.fromkeys(there)
+    for key, value in given.items():
+        before = there.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            value = _patch(before, value)
+        patch[key] = value
+    return patch
 
 
 @contextlib.contextmanager

@@ -127,6 +127,8 @@ def _picture(study: Manifest, trials: list[Manifest], path: Path) -> str:
         return f"none, {error.name} is not installed (pip install '.[plots]' in a checkout)"
     except OSError as error:
         return f"none, {path}: {error.strerror or error}"
+    except (ValueError, OverflowError) as error:  # of values that have no axis
+        return f"none, {error}"
     return str(path)
 
 
@@ -147,9 +149,16 @@ def _watch(
                 asked = True
                 question = f"does one run, and watch namespace {namespace}?"
                 console.print(plain(f"no operator has looked at this study; {question}"))
-            if (study.get("status") or {}).get("phase") in ("Completed", "Failed"):
+            if _has_ended(study):
                 return study, trials
             time.sleep(POLL_S)
+
+
+def _has_ended(study: Manifest) -> bool:
+    """In the eyes of an operator that has seen the spec as it is now."""
+    status = study.get("status") or {}
+    seen = status.get("observedGeneration") == study["metadata"].get("generation")
+    return seen and status.get("phase") in ("Completed", "Failed")
 
 
 def _look(

@@ -28,8 +28,8 @@ MAX_METRICS: Final = 64
 MAX_NAME_LENGTH: Final = 128
 MAX_STEP: Final = 2**63 - 1
 MAX_MESSAGE_BYTES: Final = 4096  # what the kubelet reads of a termination message
-# What metrics that nobody needs may fill: whoever adds containers to the pod, as meshes do, takes of
-# the 12 KiB that they share, and a message that is cut is worth nothing. Twelve have this each.
+# What metrics that nobody needs may fill: whoever adds containers to the pod, as meshes do, takes
+# of the 12 KiB that they share, and a message that is cut is worth nothing. Twelve have this each.
 MODEST_BYTES: Final = 1024
 MIN_MESSAGE_BYTES: Final = 512  # 12 KiB a pod, shared by 24 containers
 
@@ -233,10 +233,10 @@ def format_summary(
     """The termination message, at most `limit` bytes of ASCII.
 
     Room goes to the metrics in `first`, then to note and rejection, then to the other metrics in
-    their order, up to MODEST_BYTES in all. Where `first` has no room otherwise, values are rounded to nine digits: sixteen
-    metrics with plain names of 63 characters then need at most 2,400 bytes, the share of five
-    containers in a pod's 12 KiB; eight need 1,300, the share of nine. What has no room is left out
-    and counted as truncated, metrics in `first` included if it comes to that.
+    their order, up to MODEST_BYTES in all. Where `first` has no room otherwise, values are rounded
+    to nine digits: sixteen metrics with plain names of 63 characters then need at most 2,400 bytes,
+    the share of five containers in a pod's 12 KiB; eight need 1,300, the share of nine. What has no
+    room is left out and counted as truncated, metrics in `first` included if it comes to that.
 
     Raises:
         ValueError: the limit is under MIN_MESSAGE_BYTES.
@@ -308,8 +308,8 @@ def parse_summary(text: str) -> Summary:
     """Read a termination message; spaces after it are our own padding.
 
     Raises:
-        BadSummaryError: the text is not a whole summary, and so the kubelet's or the user's;
-            a CutSummaryError where it begins as one does. Nothing else is raised, whatever the text.
+        BadSummaryError: the text is not a whole summary, and so the kubelet's or the user's; a
+            CutSummaryError where it begins as one. Nothing else is raised, whatever the text.
     """
     text = text.strip()
     if len(text) > MAX_MESSAGE_BYTES or not text.isascii():

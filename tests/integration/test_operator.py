@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from primo_cli.kube import Kube, KubeError
+from primo_cli.run import COMPLETED, _follow
 from primo_local.cluster import LocalCluster
 from support.cluster import Operator, study
 from support.kubectl import kubectl
@@ -53,6 +54,20 @@ def test_a_study_runs_over_its_rungs_to_its_front(kube: Kube, operator: Operator
             assert seen["values"]["error"] == pytest.approx(x / seen["fidelity"])
     assert any(len(t["status"]["observations"]) > 1 for t in trials)
     assert found["status"]["frontSize"] == len(found["status"]["front"]) >= 1
+
+
+def test_a_second_run_of_an_edited_study_waits_for_its_own_end(
+    kube: Kube, operator: Operator, tmp_path: Path
+) -> None:
+    picture = tmp_path / "front.png"
+    first = study("again", budget={"trials": 1}, retention={"jobs": "None"})
+    assert _follow(kube, [first], "default", picture, lambda: None) == COMPLETED
+    second = study("again", budget={"trials": 3})
+    assert _follow(kube, [second], "default", picture, lambda: None) == COMPLETED
+    found = kube.get("PriMOStudy", "again", "default")
+    assert found
+    assert found["status"]["progress"] == "3/3"
+    assert "retention" not in found["spec"]
 
 
 def test_a_killed_operator_loses_nothing_and_repeats_nothing(

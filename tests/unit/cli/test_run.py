@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from primo_cli.kube import Kube
-from primo_cli.run import COMPLETED, FAILED, _follow, _picture, read
+from primo_cli.run import COMPLETED, FAILED, _follow, _has_ended, _picture, read
 from primo_optimizer import InvalidSpecError
 from support.examples import example
 
@@ -123,6 +123,28 @@ def test_the_exit_code_says_whether_there_is_a_result(
     ended = EndedStudy(phase=phase, **status)
     assert _follow(ended, [study()], "team", tmp_path / "front.png", lambda: None) == code
     assert f"{phase}: R: why" in capsys.readouterr().out
+
+
+def test_an_end_that_an_operator_saw_before_the_last_edit_is_none() -> None:
+    status = {"phase": "Completed", "observedGeneration": 1}
+    assert _has_ended({"metadata": {"generation": 1}, "status": status})
+    assert not _has_ended({"metadata": {"generation": 2}, "status": status})
+    assert not _has_ended({"metadata": {"generation": 1}})
+
+
+def test_values_without_an_axis_are_no_traceback(tmp_path: Path) -> None:
+    """matplotlib finds no ticks for a span that is infinite."""
+    names = [each["name"] for each in study()["spec"]["objectives"]]
+    trials = [
+        {
+            "spec": {"number": number},
+            "status": {"phase": "Completed", "observations": [{"values": dict.fromkeys(names, v)}]},
+        }
+        for number, v in enumerate([0.1, 1e308, -1e308])
+    ]
+    front = [{"trial": 0, "values": dict.fromkeys(names, 0.1)}]
+    found = {**study(), "status": {"front": front}}
+    assert _picture(found, trials, tmp_path / "front.png").startswith("none, ")
 
 
 def test_a_picture_without_matplotlib_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
