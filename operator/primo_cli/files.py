@@ -1,7 +1,8 @@
 """Files as kubectl takes them: paths, folders, and - for standard input."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -12,16 +13,28 @@ def read_texts(names: Sequence[str]) -> Iterator[tuple[str, str | OSError | Unic
     """Each file's name and its text, or why it cannot be read. Folders are not gone down into."""
     for name in names:
         if name == _STDIN:
-            yield "stdin", sys.stdin.read()
+            yield "stdin", _text(sys.stdin.read)
             continue
-        path = Path(name)
-        paths = [path]
-        if path.is_dir():
-            paths = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES)
-            if not paths:
-                yield name, FileNotFoundError(2, f"no {', '.join(_SUFFIXES)} files in it")
-        for each in paths:
-            try:
-                yield str(each), each.read_text(encoding="utf-8")
-            except (OSError, UnicodeError) as error:
-                yield str(each), error
+        try:
+            paths = _paths(Path(name))
+        except OSError as error:
+            yield name, error
+            continue
+        for path in paths:
+            yield str(path), _text(partial(path.read_text, encoding="utf-8"))
+
+
+def _paths(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    paths = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(2, f"no {', '.join(_SUFFIXES)} files in it")
+    return paths
+
+
+def _text(read: Callable[[], str]) -> str | OSError | UnicodeError:
+    try:
+        return read()
+    except (OSError, UnicodeError) as error:
+        return error

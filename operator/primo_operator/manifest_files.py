@@ -30,6 +30,8 @@ _NULLS = ("", "~", "null", "Null", "NULL")
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+# More than an object of Kubernetes can hold.
+MAX_VALUES = 1_000_000
 # From here on Go's JSON, too, writes an exponent.
 _EXPONENT_FROM = 1e21
 
@@ -115,14 +117,43 @@ def load_documents(text: str) -> list[Document]:
         loader = _Loader(text)
         while loader.check_node():
             node = loader.get_node()
+            _require_finite(node)
             manifest = loader.construct_document(node) if node else None
             if node and manifest is not None:
                 documents.append(Document(manifest, len(documents) + 1, node))
     except yaml.YAMLError as error:
         raise ManifestError(_text(error)) from error
+    except RecursionError as error:
+        raise ManifestError("it is nested too deeply") from error
     for document in documents:
         _require_fields(document, f"document {document.number}")
     return documents
+
+
+def _require_finite(root: yaml.Node | None) -> None:
+    """Aliases may stand for more than there is memory for, or for themselves.
+
+    Raises:
+        ConstructorError: they do.
+    """
+    sizes: dict[int, int | None] = {}  # None while we are within it
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = None
+            inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+            pairs = (each if isinstance(each, tuple) else (each,) for each in inner)
+            sizes[id(node)] = 1 + sum(size(child) for pair in pairs for child in pair)
+        found = sizes[id(node)]
+        problem = "it holds itself by an alias" if found is None else ""
+        if found is not None and found > MAX_VALUES:
+            problem = f"with its aliases it holds more than {MAX_VALUES} values"
+        if problem or found is None:
+            raise ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return found
+
+    if root is not None:
+        size(root)
 
 
 def _require_fields(document: Document, what: str) -> None:

@@ -346,6 +346,18 @@ def test_a_file_that_cannot_be_read_is_told_by_line_and_does_not_stop_the_others
     assert third == f"{good}: PriMOStudy minimal: ok"
 
 
+def test_names_and_input_that_cannot_be_read_are_told_like_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latin = io.TextIOWrapper(io.BytesIO(b"a: \xe9"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", latin)
+    long = "a" * 300
+    assert validate([long, "-"], as_json=False) == UNREADABLE
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"{long}: File name too long"
+    assert second.startswith("stdin: 'utf-8' codec can't decode byte 0xe9")
+
+
 def test_the_command_answers(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(example("minimal").text)

@@ -64,6 +64,12 @@ WORDS: list[tuple[str, Any]] = [
 ]
 
 
+# Each line ten times the one before.
+BOMB = "a0: &a0 [x]\n" + "".join(
+    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 12)
+)
+
+
 @pytest.mark.parametrize(("word", "value"), WORDS)
 def test_a_word_means_what_it_means_to_kubectl(word: str, value: Any) -> None:
     (document,) = load_all(f"value:\n- {word}\n" if word != "-" else "value: [~]")
@@ -115,12 +121,19 @@ def test_json_is_read() -> None:
         ("a: 1\n---\n- 1", "document 2: [1] is not a mapping of fields"),
         ("word", "document 1: 'word' is not a mapping of fields"),
         ("a: \x07", "special characters are not allowed"),
+        ("a: 1\nb: &b\n  c: *b", "line 2: it holds itself by an alias"),
+        (BOMB, "line 7: with its aliases it holds more than 1000000 values"),
+        ("[" * 5000, "it is nested too deeply"),
     ],
 )
 def test_what_cannot_be_a_manifest_is_refused_with_its_line(text: str, message: str) -> None:
     with pytest.raises(ManifestError) as caught:
         load_all(text)
     assert message in str(caught.value)
+
+
+def test_an_alias_may_be_used_again_and_again() -> None:
+    assert load_all("a: &a {b: 1}\nc: [*a, *a]") == [{"a": {"b": 1}, "c": [{"b": 1}, {"b": 1}]}]
 
 
 # --- where things stand
