@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from primo_optimizer.history import History
 from primo_optimizer.pareto import best_first, non_dominated
 from primo_optimizer.problem import Problem
-from primo_optimizer.transforms import bounded
+from primo_optimizer.transforms import bounded, cut
 
 if TYPE_CHECKING:
     from primo_optimizer.gp.botorch_models import Data
@@ -68,7 +68,10 @@ class Evidence:
         """To learn these (n, v) losses from, together with the constraints and failures."""
         from primo_optimizer.gp.botorch_models import Data
 
-        return Data(self.X, losses, self.slacks[:, varies(self.slacks)], self.failed)
+        slacks = self.slacks[:, varies(self.slacks)]
+        columns = [cut(column) for column in slacks.T]
+        slacks = np.array(columns).T if columns else slacks
+        return Data(self.X, losses, slacks, self.failed)
 
 
 def varies(columns: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -26,6 +26,9 @@ LogImprovement = Callable[[Posterior], NDArray[np.float64]]
 NODES = np.linspace(-5.0, 5.0, 41)
 WEIGHTS = np.exp(-0.5 * NODES**2) / np.exp(-0.5 * NODES**2).sum()
 
+# Values in memory at once: points times edges of boxes times nodes.
+CHUNK = 2_000_000
+
 SAMPLES = 64
 DIRECTIONS = 64
 MAX_BOXES = 2048
@@ -59,14 +62,20 @@ def _in_boxes(lower: NDArray[np.float64], upper: NDArray[np.float64]) -> LogImpr
     edges = [np.unique([lower[:, j], upper[:, j]], return_inverse=True) for j in range(m)]
     z = np.repeat(NODES[:, None], m, axis=1)
 
-    def log(posterior: Posterior) -> NDArray[np.float64]:
-        losses = posterior(z)
+    def volume(losses: NDArray[np.float64]) -> NDArray[np.float64]:
         volume = np.ones((len(losses), b))
         for j, (values, where) in enumerate(edges):
             below = _expected_below(losses[:, :, j], values)
             from_, to = where.reshape(2, b)
             volume *= below[:, to] - below[:, from_]
-        return _log(volume.sum(axis=1), posterior, m)
+        return np.asarray(volume.sum(axis=1), dtype=np.float64)
+
+    def log(posterior: Posterior) -> NDArray[np.float64]:
+        losses = posterior(z)
+        most = max(b, len(NODES) * max(len(values) for values, _ in edges))
+        step = max(1, CHUNK // most)
+        chunks = [volume(losses[i : i + step]) for i in range(0, max(len(losses), 1), step)]
+        return _log(np.concatenate(chunks), posterior, m)
 
     return log
 

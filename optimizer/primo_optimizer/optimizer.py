@@ -4,6 +4,7 @@ An algorithm is a function, not an object: it is given everything at each ask an
 a restart, a second replica and a benchmark are all the same thing to it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -81,16 +82,16 @@ def suggest(
         InvalidSpecError: the algorithm has no such name, or not these settings.
     """
     check(problem)
-    wanted = {objective.name for objective in problem.objectives}
-    trials = [_whole(trial, wanted) for trial in sorted(trials, key=attrgetter("number"))]
+    trials = [_whole(trial, problem) for trial in sorted(trials, key=attrgetter("number"))]
     first = max(trials[-1].number + 1 if trials else 0, next_number or 0)
-    # As it was asked before a prior was added: an explanation can be checked at any time.
+    # As it was asked before a prior was added: an explanation can be checked at any time. Once for
+    # all that is asked for: what lies ahead has been written by hand.
     counting = tuple(prior for prior in problem.priors if prior.from_trial <= first)
     problem = replace(problem, priors=counting)
     suggestions = algorithm(problem.algorithm)(problem, trials, count, seed, first)
     if count > 0 and not suggestions and not any(trial.running for trial in trials):
         raise SpaceExhaustedError(
-            f"parameters: none of the {problem.space.size:.0f} configurations is left to run, "
+            f"parameters: none of the {_count(problem)} is left to run, "
             f"{len(trials)} trials have had them"
         )
     return (
@@ -100,13 +101,20 @@ def suggest(
     )
 
 
-def _whole(trial: Trial, wanted: set[str]) -> Trial:
-    """Without observations that lack an objective: a record may have been written by hand."""
-    for seen in trial.observations:
-        if not wanted <= seen.values.keys():
-            whole = (o for o in trial.observations if wanted <= o.values.keys())
-            return replace(trial, observations=tuple(whole))
-    return trial
+def _count(problem: Problem) -> str:
+    size = problem.space.size
+    return f"{size:.0f} configurations" if math.isfinite(size) else "configurations"
+
+
+def _whole(trial: Trial, problem: Problem) -> Trial:
+    """Without observations that lack a metric: a record may have been written by hand."""
+    whole = tuple(
+        seen
+        for seen in trial.observations
+        if all(objective.name in seen.values for objective in problem.objectives)
+        and all(constraint.metric in seen.constrained for constraint in problem.constraints)
+    )
+    return trial if len(whole) == len(trial.observations) else replace(trial, observations=whole)
 
 
 def _limited(
@@ -114,7 +122,7 @@ def _limited(
 ) -> list[Suggestion]:
     """With promotions in place of new trials beyond the limit, if any are due."""
     new = [s for s in suggestions if s.resume_from is None and s.trial >= first]
-    over = {s.trial: s for s in new[new_trials:]}
+    over = {s.trial: s for s in new[max(new_trials, 0) :]}
     if not over:
         return list(suggestions)
     kept = [s for s in suggestions if s.trial not in over]

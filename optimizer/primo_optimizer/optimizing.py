@@ -38,6 +38,8 @@ UNIFORM_DRAWS = 128
 IDEAL_QUANTILE, REFERENCE_QUANTILE = 0.02, 0.9
 # How many times as far as that a user's reference point may be: beyond it, gains get lost in it.
 FARTHEST = 100.0
+# The least span of losses: units do not matter, as long as they are numbers.
+TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +305,6 @@ def _scale(
     reference = aim(history.problem.reference[fitted.columns], reference, done)
     reference = np.where(far > ideal, np.minimum(reference, far), reference)
     # The reference may be the best there is, or predictions flat: a span of the right size.
-    fallback = np.maximum(np.abs(reference) * 1e-6, 1e-12)
+    fallback = np.maximum(np.abs(reference) * 1e-6, TINY)
     ideal = np.minimum(ideal, reference - fallback)
     return Scale(ideal, reference - ideal)

@@ -22,7 +22,12 @@ def unearned(history: History, stage: str) -> Suggestion | None:
     for rung in _below_full(history):
         if waiting := rung.waiting():
             return _promotion(history, waiting[0], rung.index + 1, stage)
-    return None
+    # Trials of users may be below the only rung, where nobody is compared.
+    return next((_promotion(history, trial, 0, stage) for trial in _below_all(history)), None)
+
+
+def _below_all(history: History) -> tuple[Trial, ...]:
+    return history.partial() if len(history.rungs) == 1 else ()
 
 
 def _below_full(history: History) -> Iterator[Rung]:

@@ -72,7 +72,7 @@ class Surrogate:
             raise NothingLearntError("no objective varies")
         columns = np.flatnonzero(varies)
         known = _settled(outputs[:, columns])
-        transforms = tuple(OutputTransform.of(outputs[:known, j], cut=bool(j < m)) for j in columns)
+        transforms = tuple(_transform(history.problem, outputs[:known], int(j)) for j in columns)
         Z = np.stack(
             [t.forward(outputs[:, j]) for t, j in zip(transforms, columns, strict=True)], axis=1
         )
@@ -169,16 +169,28 @@ class Prediction:
         return total
 
 
+def _transform(problem: Problem, outputs: NDArray[np.float64], column: int) -> OutputTransform:
+    m = len(problem.objectives)
+    if column < m:
+        return OutputTransform.of(outputs[:, column])
+    bound = problem.constraints[column - m]
+    return OutputTransform.within(outputs[:, column], bound.at_least, bound.at_most)
+
+
 def _settled(outputs: NDArray[np.float64]) -> int:
     """From how many first rows to learn transforms and hyperparameters.
 
-    The count moves on by a tenth at a time, so that most asks need no new fit.
+    The count moves on by a tenth at a time, so that most asks need no new fit. Those must show
+    what varies, and that not all are positive, which decides on the transform.
     """
     count = first = min(REFIT_EACH_UP_TO, len(outputs))
     while (count := max(count + 1, int(count * REFIT_RATIO))) <= len(outputs):
         first = count
     head = outputs[:first]
-    return first if (head.max(axis=0) > head.min(axis=0)).all() else len(outputs)
+    telling = (head.max(axis=0) > head.min(axis=0)) & (
+        (head.min(axis=0) <= 0.0) == (outputs.min(axis=0) <= 0.0)
+    )
+    return first if telling.all() else len(outputs)
 
 
 def choices(problem: Problem) -> NDArray[np.int64]:
@@ -207,7 +219,14 @@ def _rows(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
     """X (n, d), s (n,) in [0, 1] or None, outputs (n, m + c): one row for each observation."""
     problem = history.problem
-    seen = [(trial, o) for trial in history.sound() for o in trial.observations]
+    # With one rung all the model knows is full fidelity.
+    least = history.rungs[0] if len(history.rungs) == 1 else 0.0
+    seen = [
+        (trial, o)
+        for trial in history.sound()
+        for o in trial.observations
+        if (o.fidelity or least) >= least
+    ]
     X = history.encode([trial for trial, _ in seen])
     losses = problem.losses([o.values for _, o in seen])
     bounds = [[o.constrained[c.metric] for c in problem.constraints] for _, o in seen]

@@ -26,38 +26,52 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OutputTransform:
-    """Monotone, for one objective.
+    """Monotone, for one objective or constraint.
 
     Attributes:
         scale: losses are divided by it first, so that squares of huge ones stay finite.
         offset: is added before the logarithm.
-        ceiling: of the transformed losses.
+        floor, ceiling: of the transformed losses.
     """
 
     shape: Shape
     scale: float
     offset: float
+    floor: float
     ceiling: float
 
     @classmethod
-    def of(cls, losses: NDArray[np.float64], cut: bool = True) -> "OutputTransform":
-        """Chosen from (n,) finite losses, n at least 1; `cut` says whether to cut the bad tail."""
-        scale = float(np.abs(losses).max()) or 1.0
-        y = losses / scale
-        offset = 0.05 * float(np.median(y))
-        shape = _least_skewed(y, offset)
-        if not cut:
-            return cls(shape, scale, offset, math.inf)
-        z = _forward(shape, offset, y)
+    def of(cls, losses: NDArray[np.float64]) -> "OutputTransform":
+        """Of an objective: chosen from (n,) finite losses, n at least 1."""
+        scale, offset, shape = _choice(losses)
+        z = _forward(shape, offset, losses / scale)
         good, fair = np.quantile(z, [0.1, 0.75])
         ceiling = float(fair + 3.0 * (fair - good)) if fair > good else float(z.max())
-        return cls(shape, scale, offset, ceiling)
+        return cls(shape, scale, offset, -math.inf, ceiling)
+
+    @classmethod
+    def within(
+        cls, values: NDArray[np.float64], low: float | None, high: float | None
+    ) -> "OutputTransform":
+        """Of a constraint on (n,) finite values, n at least 1; what breaks it is the bad tail."""
+        scale, offset, shape = _choice(values)
+        z = _forward(shape, offset, values / scale)
+        floor, ceiling = -math.inf, math.inf
+        if high is not None:
+            ceiling = _far(z, _at(shape, offset, high / scale))
+        if low is not None:
+            floor = -_far(-z, -_at(shape, offset, low / scale))
+        return cls(shape, scale, offset, floor, ceiling)
 
     def forward(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.minimum(_forward(self.shape, self.offset, losses / self.scale), self.ceiling)
+        z = _forward(self.shape, self.offset, losses / self.scale)
+        return np.clip(z, self.floor, self.ceiling)
 
     def backward(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Losses again; the inverse of `forward` below the ceiling, finite everywhere."""
+        """Losses again, finite everywhere.
+
+        The inverse of `forward` between floor and ceiling; of the logarithm from losses of 0 on.
+        """
         match self.shape:
             case Shape.IDENTITY:
                 y = z
@@ -69,8 +83,32 @@ class OutputTransform:
             return bounded(y * self.scale)
 
 
+def cut(slacks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) above 0 where a constraint is broken: how far a bad one is off does not matter."""
+    return np.minimum(slacks, _far(slacks, 0.0))
+
+
 def bounded(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(losses, -LIMIT, LIMIT)
+
+
+def _choice(y: NDArray[np.float64]) -> tuple[float, float, Shape]:
+    """Scale, offset and shape."""
+    scale = float(np.abs(y).max()) or 1.0
+    offset = 0.05 * float(np.median(y / scale))
+    return scale, offset, _least_skewed(y / scale, offset)
+
+
+def _far(z: NDArray[np.float64], bound: float) -> float:
+    """From where on one of (n,) values above a bound is as bad as any: well above most of them."""
+    good, fair = np.quantile(z, [0.1, 0.75])
+    if not fair > good:
+        return float(z.max(initial=bound))
+    return float(max(fair, bound) + (fair - good))
+
+
+def _at(shape: Shape, offset: float, y: float) -> float:
+    return float(_forward(shape, offset, np.array([y]))[0])
 
 
 def _least_skewed(y: NDArray[np.float64], offset: float) -> Shape:
@@ -94,6 +132,8 @@ def _forward(shape: Shape, offset: float, y: NDArray[np.float64]) -> NDArray[np.
         case Shape.IDENTITY:
             return y
         case Shape.ROOT:
-            return np.asarray(np.sqrt(np.maximum(y, 0.0)), dtype=np.float64)
+            return np.asarray(np.sign(y) * np.sqrt(np.abs(y)), dtype=np.float64)
         case Shape.LOG:
-            return np.asarray(np.log(np.maximum(y + offset, 1e-300)), dtype=np.float64)
+            # Below 0, where none of those was that it was chosen from, along the tangent.
+            log = np.log(np.maximum(y, 0.0) + offset)
+            return np.asarray(log + np.minimum(y, 0.0) / offset, dtype=np.float64)

@@ -9,6 +9,7 @@ from botorch.utils.multi_objective.box_decompositions import NondominatedPartiti
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from primo_optimizer import improvement
 from primo_optimizer.improvement import (
     MAX_BOXES,
     Posterior,
@@ -47,6 +48,14 @@ def test_with_more_it_is_that_of_botorch(m: int, k: int) -> None:
     assert expected(normal(mean, std), front) == pytest.approx(
         botorch_ehvi(front, mean, std), rel=0.02, abs=2e-5
     )
+
+
+def test_what_memory_it_takes_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    front, mean, std = rng.random((40, 2)), rng.random((25, 2)), rng.random((25, 2))
+    at_once = expected(normal(mean, std), front)
+    monkeypatch.setattr(improvement, "CHUNK", 1)
+    assert (expected(normal(mean, std), front) == at_once).all()
 
 
 def botorch_ehvi(front: Array, mean: Array, std: Array) -> Array:

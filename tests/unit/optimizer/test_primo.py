@@ -328,3 +328,30 @@ def test_nothing_but_a_model_imports_torch() -> None:
 @pytest.mark.parametrize("seed", [0, -1, 2**63])
 def test_any_whole_number_is_a_seed(seed: int) -> None:
     assert suggest(Problem.from_spec(ONE.spec), [], 1, seed)
+
+
+@pytest.mark.parametrize("power", [-100, -60, 60])
+@pytest.mark.parametrize("preferences", [None, {"weights": {"a": 1, "b": 1}}])
+def test_units_do_not_matter(power: int, preferences: dict[str, Any] | None) -> None:
+    """Joules of one operation are numbers, too; a power of two changes no digit."""
+    spec = {
+        "objectives": [{"name": "a"}, {"name": "b"}],
+        "parameters": [{"name": name, "float": {"min": 0, "max": 1}} for name in "xy"],
+        **({"preferences": preferences} if preferences else {}),
+    }
+    asked = Problem.from_spec(spec)
+    points = np.random.default_rng(0).random((12, 2))
+
+    def suggested(unit: float) -> dict[str, Any]:
+        trials = [
+            Trial(
+                number,
+                {"x": float(x), "y": float(y)},
+                (Observation(None, {"a": unit * (x**2 + y), "b": (1 - x) ** 2 + y}),),
+            )
+            for number, (x, y) in enumerate(points)
+        ]
+        (found,) = suggest(asked, trials, 1, seed=1)
+        return dict(found.configuration)
+
+    assert suggested(2.0**power) == suggested(1.0)

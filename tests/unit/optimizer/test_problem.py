@@ -506,6 +506,20 @@ def test_any_spec_is_a_problem_that_works_or_is_refused_by_name(spec: dict[str, 
         assert ((encoded >= 0) & (encoded <= 1)).all()
 
 
+def test_an_observation_that_lacks_a_constrained_metric_is_none() -> None:
+    values = {"loss": 0.5}
+    half, whole = Observation(None, values), Observation(None, values, {"memory": 0.5})
+    problem = Problem.from_spec(
+        {
+            "objectives": [{"name": "loss"}],
+            "parameters": [{"name": "x", "float": {"min": 0, "max": 1}}],
+            "constraints": [{"metric": "memory", "atMost": 1}],
+        }
+    )
+    known = Trial(0, {"x": 0.5}, (half,)), Trial(1, {"x": 0.6}, (whole,))
+    assert suggest(problem, known, 1, seed=0)
+
+
 def test_an_observation_that_lacks_an_objective_is_none() -> None:
     """A trial's record may have been written by hand; the next ask must not fail over it."""
     problem = Problem.from_spec({**VALID, "priors": [], "algorithm": {"name": "moasha"}})

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from primo_optimizer import Observation, Trial, suggest
+from primo_optimizer import Observation, Problem, Trial, suggest
 from support.problems import BRANIN_CURRIN
 
 PAPER = {"name": "primo", "settings": {"paper": True}}
@@ -54,3 +54,19 @@ def test_a_limit_leaves_the_first_new_trials_as_they_are(algorithm: dict[str, An
     trials = [_finished(n, 1) for n in range(2)]
     free, limited = (suggest(problem, trials, 3, 0, new_trials=n) for n in (None, 1))
     assert limited == [s for s in free if s.resume_from is None][:1]
+
+
+@pytest.mark.parametrize("algorithm", [{"name": "moasha"}, PRIMO, PAPER], ids=str)
+def test_one_that_waits_below_the_only_rung_goes_on_when_nothing_else_is_left(
+    algorithm: dict[str, Any],
+) -> None:
+    spec = {
+        "objectives": [{"name": "loss"}],
+        "parameters": [{"name": "k", "int": {"min": 0, "max": 1}}],
+        "fidelity": {"name": "epochs", "min": 20, "max": 50},
+        "algorithm": algorithm,
+    }
+    added = Trial(0, {"k": 0}, (Observation(20, {"loss": 0.0}),), fidelity=20)
+    done = Trial(1, {"k": 1}, (Observation(50, {"loss": 0.0}),), fidelity=50)
+    (found,) = suggest(Problem.from_spec(spec), [added, done], 1, 0)
+    assert (found.trial, found.fidelity, found.resume_from) == (0, 50, 20)

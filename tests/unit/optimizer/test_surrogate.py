@@ -1,0 +1,105 @@
+"""What is learnt from observations that are not as one would like them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from primo_optimizer import Observation, Problem, Trial, suggest
+from primo_optimizer.evidence import Evidence
+from primo_optimizer.history import History
+from primo_optimizer.surrogate import Surrogate
+from primo_optimizer.transforms import Shape
+
+RNG = np.random.default_rng(2)
+POINTS = [dict(zip("xyz", map(float, RNG.random(3)), strict=True)) for _ in range(60)]
+ELSEWHERE = [dict(zip("xyz", map(float, RNG.random(3)), strict=True)) for _ in range(300)]
+SPEC: dict[str, Any] = {
+    "objectives": [{"name": "loss"}],
+    "parameters": [{"name": name, "float": {"min": 0, "max": 1}} for name in "xyz"],
+}
+
+
+def problem(**fields: Any) -> Problem:
+    return Problem.from_spec(SPEC | fields)
+
+
+def trials(losses: Sequence[float], constrained: Sequence[Mapping[str, float]] = ()) -> list[Trial]:
+    given = constrained or [{}] * len(losses)
+    return [
+        Trial(number, point, (Observation(None, {"loss": loss}, bound),))
+        for number, (point, loss, bound) in enumerate(zip(POINTS, losses, given, strict=False))
+    ]
+
+
+def slack(point: Mapping[str, float]) -> float:
+    return point["x"] + point["y"] - 0.8
+
+
+def right(asked: Problem, seen: list[Trial], sign: float) -> float:
+    """The share of other points that are told to be feasible or not, as they are."""
+    predicted = Surrogate.of(History.of(asked, seen)).predict(asked.space.encode_all(ELSEWHERE))
+    kept = np.array([sign * slack(point) >= 0 for point in ELSEWHERE])
+    return float(((predicted.log_feasible() > np.log(0.5)) == kept).mean())
+
+
+@pytest.mark.parametrize("worst", [-10.0, -1e3, -1e9])
+@pytest.mark.parametrize(("bound", "sign"), [({"atLeast": 0}, 1.0), ({"atMost": 0}, -1.0)])
+def test_how_far_a_broken_constraint_is_off_does_not_matter(
+    bound: dict[str, float], sign: float, worst: float
+) -> None:
+    asked = problem(constraints=[{"metric": "slack", **bound}])
+    values = [sign * slack(point) for point in POINTS]
+    off = int(np.argmin(values))
+    values[off] = worst
+    seen = trials(
+        [sum(point.values()) for point in POINTS], [{"slack": sign * value} for value in values]
+    )
+    assert right(asked, seen, sign) > 0.95
+    assert Evidence.of(History.of(asked, seen)).data(np.ones((60, 1))).slacks.max() < 5
+
+
+def bowl(points: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
+    """With a heavy tail, above 0."""
+    X = np.array([list(point.values()) for point in points])
+    return np.asarray(np.exp(6 * ((X - 0.6) ** 2).sum(axis=1)), dtype=np.float64)
+
+
+@pytest.mark.parametrize("count", [21, 49])
+def test_the_first_loss_below_0_is_one_of_many(count: int) -> None:
+    """Before it came they had a logarithm, which has no value there."""
+    by_loss = sorted(POINTS, key=lambda point: -bowl([point])[0])
+    points = by_loss[: count - 1] + by_loss[-1:]
+    losses = bowl(points)
+    losses -= losses[-2] - 0.02
+    asked = problem()
+    seen = [
+        Trial(number, point, (Observation(None, {"loss": float(loss)}),))
+        for number, (point, loss) in enumerate(zip(points, losses, strict=True))
+    ]
+    before = Surrogate.of(History.of(asked, seen[:-1]))
+    assert before.transforms[0].shape is not Shape.IDENTITY
+    predicted = Surrogate.of(History.of(asked, seen)).predict(asked.space.encode_all(points))
+    assert spearmanr(predicted.losses()[:, 0], losses).statistic > 0.95
+
+
+def test_with_a_single_rung_what_was_told_below_it_is_no_full_evaluation() -> None:
+    fidelity = {"name": "epochs", "min": 2, "max": 3, "eta": 3}
+    asked = problem(fidelity=fidelity)
+    low = [
+        Trial(
+            number,
+            point,
+            (
+                Observation(1, {"loss": loss + 5.0}),
+                Observation(3, {"loss": loss}),
+            ),
+            fidelity=3,
+        )
+        for number, (point, loss) in enumerate(zip(POINTS, bowl(POINTS), strict=True))
+    ]
+    alone = [Trial(t.number, t.configuration, t.observations[1:], fidelity=3) for t in low]
+    assert suggest(asked, low, 2, seed=0) == suggest(asked, alone, 2, seed=0)
