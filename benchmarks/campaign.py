@@ -1,6 +1,7 @@
 """Many runs: which are missing from a file of results, and running them side by side."""
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -140,8 +141,12 @@ class Campaign:
         return error is None
 
     def _write(self, plan: Plan, row: Mapping[str, Any]) -> None:
-        with self._lock, self._out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with self._lock, self._out.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a campaign was killed in the middle of its last row
+                    file.write(b"\n")
+            file.write(json.dumps(row).encode() + b"\n")
         self._say(
             plan, f"{row['values'][-1]:.4f} in {row['optimizerSeconds']:.1f} s {row['error'] or ''}"
         )
