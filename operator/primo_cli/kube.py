@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 from primo_optimizer import PrimoError
 
 MERGE_PATCH = "application/merge-patch+json"
-OURS = "primo.dev/v1alpha1"
+OURS, STUDY = "primo.dev/v1alpha1", "PriMOStudy"
 # To connect, and between two pieces of an answer.
 TIMEOUT_S = (10.0, 30.0)
 TOO_MANY_REQUESTS = 429
@@ -53,8 +53,8 @@ class Kube:
     def apply(self, manifest: Mapping[str, Any], namespace: str | None = None) -> dict[str, Any]:
         """Create it, or bring what is there to it; unknown fields are refused.
 
-        Of our kinds, what the spec has and the manifest has not goes. Others have more in their
-        spec than was given, by the server.
+        Of a study, what the spec has and the manifest has not goes. Others get more in their spec
+        than was given: of the server, and trials of the operator.
         """
         given = dict(manifest)
         metadata = given["metadata"]
@@ -70,9 +70,9 @@ class Kube:
             try:
                 made = api.create(**call)
             except AlreadyExists:
-                if given["apiVersion"] == OURS:
+                if given["kind"] == STUDY:
                     name, namespace = metadata["name"], call["namespace"]
-                    there = self._get(OURS, given["kind"], name=name, namespace=namespace)
+                    there = self._get(OURS, STUDY, name=name, namespace=namespace)
                     call["body"] = {**given, "spec": _patch(there["spec"], given["spec"])}
                 made = api.patch(name=metadata["name"], content_type=MERGE_PATCH, **call)
         found: dict[str, Any] = made.to_dict()

@@ -227,21 +227,16 @@ def _failure(end: State) -> str:
     reason = end.get("reason") or "Error"
     code = f"exit code {end.get('exitCode')}"
     words = _text(end.get("message"))
-    try:
-        parse_summary(words)
-    except CutSummaryError:
-        lines = ""
-    except BadSummaryError:
-        lines = words.strip()
-    else:
-        lines = ""  # our own record, not the script's words
+    # Our own record is not the script's words.
+    lines = "" if _is_whole(words) is not None else words.strip()
     return f"{code} ({reason})" + (f": {lines[-900:]}" if lines else "")
 
 
 def _measured(pod: Object, run: Run, spec: StudySpec) -> Outcome:
     """Exit code 0 throughout: what counts is what was reported."""
     summary = newest(_messages(pod))
-    if spec.reported and summary is None and any(map(_is_cut, _messages(pod))):
+    cut = any(_is_whole(message) is False for message in _messages(pod))
+    if spec.reported and summary is None and cut:
         count = sum(1 for _ in _containers(pod))
         message = (
             f"what was reported is cut: {count} containers share the 12 KiB of a pod's messages"
@@ -269,14 +264,15 @@ def _measured(pod: Object, run: Run, spec: StudySpec) -> Outcome:
     )
 
 
-def _is_cut(message: str) -> bool:
+def _is_whole(message: str) -> bool | None:
+    """Whether a summary is; None if it is none."""
     try:
         parse_summary(message)
     except CutSummaryError:
-        return True
+        return False
     except BadSummaryError:
-        pass
-    return False
+        return None
+    return True
 
 
 def _missing(summary: Summary | None, run: Run, spec: StudySpec) -> str:

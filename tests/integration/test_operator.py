@@ -60,10 +60,16 @@ def test_a_second_run_of_an_edited_study_waits_for_its_own_end(
     kube: Kube, operator: Operator, tmp_path: Path
 ) -> None:
     picture = tmp_path / "front.png"
-    first = study("again", budget={"trials": 1}, retention={"jobs": "None"})
-    assert _follow(kube, [first], "default", picture, lambda: None) == COMPLETED
+    mine = {
+        "apiVersion": "primo.dev/v1alpha1",
+        "kind": "PriMOTrial",
+        "metadata": {"name": "mine"},
+        "spec": {"study": "again", "parameters": {"x": 0.5}},
+    }
+    first = study("again", budget={"trials": 2}, retention={"jobs": "None"})
+    assert _follow(kube, [mine, first], "default", picture, lambda: None) == COMPLETED
     second = study("again", budget={"trials": 3})
-    assert _follow(kube, [second], "default", picture, lambda: None) == COMPLETED
+    assert _follow(kube, [mine, second], "default", picture, lambda: None) == COMPLETED
     found = kube.get("PriMOStudy", "again", "default")
     assert found
     assert found["status"]["progress"] == "3/3"
