@@ -258,7 +258,6 @@ def decide(study: Study, now: float) -> Plan:
     ask = room(study, end)
     # A trial that may be missing comes first, if it is asked for at all.
     slots = 0 if study.has_gap and ask else free_slots(study, end)
-    actions += chain.from_iterable(_note(t) for t in study.to_retry if t.evidence.lingering)
     retries = _retries_asked(study, slots)
     requests = _for_requests(study, end, slots - len(retries))
     actions += retries + requests

@@ -272,11 +272,9 @@ BAD = ended(reason="Failed")
             trial(0, PHASE.STOPPED, ended(), retry="1"), [], id="also that of a lower rung"
         ),
         pytest.param(
-            trial(
-                0, PHASE.FAILED, BAD, retry="1", evidence=Evidence(lingering=True, waiting=NO_GPU)
-            ),
-            [NoteWaiting],
-            id="not while an earlier pod may write, and it says so",
+            trial(0, PHASE.FAILED, BAD, retry="1", evidence=Evidence(lingering=True)),
+            [],
+            id="not while an earlier pod may write",
         ),
         pytest.param(trial(0, PHASE.RUNNING, stop="slow"), [Stop], id="one that runs is stopped"),
         pytest.param(trial(0, stop="slow"), [Stop], id="a queued one"),

@@ -8,7 +8,7 @@ import pytest
 
 from primo_study.phases import TrialPhase
 from primo_study.status import summarise
-from primo_study.study import JobState, Study, Template
+from primo_study.study import Evidence, JobState, Study, Template, Waiting
 from support.builders import CREATED, ended, run, seen, spec, study, trial
 
 PHASE = TrialPhase
@@ -102,6 +102,16 @@ def test_a_suspended_study_says_what_may_end() -> None:
     taken_back = trial(1, PHASE.QUEUED, ended(reason="Suspended"))
     told = condition(status(study(RUNNING, taken_back, spec=SUSPENDED)), "Suspended")
     assert told["message"] == "spec.suspend is true; runs that may end: 1"
+
+
+def test_a_study_that_only_waits_to_retry_says_for_what() -> None:
+    lingers = Waiting("PodLingers", "a pod has not ended", endless=False)
+    waits = Evidence(lingering=True, waiting=lingers)
+    failed = trial(7, PHASE.FAILED, ended(reason="Failed"), retry="1", evidence=waits)
+    told = condition(status(study(failed, DONE)), "Running")
+    assert (told["status"], told["reason"]) == ("True", "PodLingers")
+    assert told["message"] == "trial 7 waits: a pod has not ended"
+    assert condition(status(study(failed, RUNNING)), "Running")["reason"] != "PodLingers"
 
 
 def test_the_time_of_suspensions_adds_up_when_the_study_goes_on() -> None:
