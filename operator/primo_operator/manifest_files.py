@@ -145,12 +145,13 @@ def _require_finite(root: yaml.Node | None) -> None:
             pairs = (each if isinstance(each, tuple) else (each,) for each in inner)
             sizes[id(node)] = 1 + sum(size(child) for pair in pairs for child in pair)
         found = sizes[id(node)]
-        problem = "it holds itself by an alias" if found is None else ""
-        if found is not None and found > MAX_VALUES:
+        if found is None:
+            problem = "it holds itself by an alias"
+        elif found > MAX_VALUES:
             problem = f"with its aliases it holds more than {MAX_VALUES} values"
-        if problem or found is None:
-            raise ConstructorError(problem=problem, problem_mark=node.start_mark)
-        return found
+        else:
+            return found
+        raise ConstructorError(problem=problem, problem_mark=node.start_mark)
 
     if root is not None:
         size(root)

@@ -204,9 +204,13 @@ class _OwnMessage:
 
         self._reader = Follower(report_file), Aggregate(always=environment.metrics())
 
+        process = os.getpid()  # what it forks inherits all this, and its end is not the training's
+
         def at_exit() -> None:
+            if self._failing or os.getpid() != process:
+                return
             # Another thread may be in the middle of a report, and wait for a lock.
-            if self._failing or not _lock.acquire(timeout=_LAST_WAIT_S):
+            if not _lock.acquire(timeout=_LAST_WAIT_S):
                 return
             try:
                 with (
@@ -217,11 +221,9 @@ class _OwnMessage:
             finally:
                 _lock.release()
 
-        process = os.getpid()
-
         def failing() -> None:
             if os.getpid() != process:
-                return  # a worker, whose end is not that of the training
+                return
             self._failing = True
             with contextlib.suppress(OSError):
                 os.truncate(path, 0)
@@ -300,14 +302,17 @@ def _fidelity(value: object) -> int | float:
 
 
 def _after_fork() -> None:
-    """Another thread of the parent may have held the lock, and is not there to let it go."""
-    global _lock, _writing
-    _lock, _writing = threading.RLock(), False
+    """Another thread of the parent may have held the lock, and is not there to let it go.
+
+    A child that reports is a training of its own.
+    """
+    global _lock, _writing, _own_message
+    _lock, _writing, _own_message = threading.RLock(), False, _OwnMessage()
 
 
 _lock = threading.RLock()
 _writing = False
-_own_message: Final = _OwnMessage()
+_own_message = _OwnMessage()
 _said: Final[set[str]] = set()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

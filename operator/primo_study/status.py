@@ -405,10 +405,10 @@ def _running(study: Study, phase: StudyPhase, end: Ending | None) -> Said:
         return ("Running", "False", study.access.refused.value, study.access.message)
     if phase is StudyPhase.PENDING:
         return ("Running", "False", "Pending", "nothing has been started yet")
-    retry = next((trial for trial in study.to_retry if trial.evidence.waiting), None)
-    if retry and retry.evidence.waiting and not study.unfinished:
-        why = retry.evidence.waiting
-        return ("Running", "True", why.reason, f"trial {retry.number} waits: {why.message}")
+    for trial in study.to_retry:
+        why = trial.evidence.waiting
+        if why and not study.unfinished:
+            return ("Running", "True", why.reason, f"trial {trial.number} waits: {why.message}")
     if end:
         return ("Running", "True", "Draining", f"waits for runs under way; {end.message}")
     return ("Running", "True", phase.value, "trials are started as slots become free")

@@ -368,6 +368,37 @@ os._exit(0)
     assert parse_summary((tmp_path / "message").read_text()).seq == 1
 
 
+def test_a_worker_that_ends_well_leaves_no_message_of_a_training_that_fails(
+    tmp_path: Path,
+) -> None:
+    script = """
+import os, sys
+report(a=1)
+if os.fork() == 0:
+    sys.exit(0)
+os.wait()
+os.abort()
+"""
+    process = run_script(tmp_path, script)
+    process.communicate(timeout=DEADLINE_S)
+    assert not (tmp_path / "message").exists()
+
+
+def test_a_forked_process_that_reports_leaves_its_message(tmp_path: Path) -> None:
+    script = """
+import os, sys
+report(a=1)
+if os.fork() == 0:
+    report(a=2)
+    sys.exit(0)
+os.wait()
+os._exit(0)
+"""
+    process = run_script(tmp_path, script)
+    assert process.communicate(timeout=DEADLINE_S) == ("", "")
+    assert parse_summary((tmp_path / "message").read_text()).seq == 2
+
+
 def test_a_process_forked_in_the_middle_of_a_report_holds_up_no_other(tmp_path: Path) -> None:
     """It has the report file open, and with it the lock."""
     script = """
