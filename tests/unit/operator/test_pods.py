@@ -35,6 +35,12 @@ def test_a_report_that_was_cut_is_told_from_one_that_is_missing() -> None:
     assert verdict(pod(0, message="other words")).message == "nothing was reported"
 
 
+def test_a_report_that_was_cut_is_nobodys_last_words() -> None:
+    failed = pod(1)
+    failed["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = message()[:-20]
+    assert verdict(failed).message == "exit code 1 (Error)"
+
+
 def a_job(*conditions: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     return {"metadata": metadata, "spec": {}, "status": {"conditions": list(conditions)}}
 

@@ -56,6 +56,10 @@ def test_a_limit_leaves_the_first_new_trials_as_they_are(algorithm: dict[str, An
     assert limited == [s for s in free if s.resume_from is None][:1]
 
 
+def test_fewer_than_no_new_trials_are_none() -> None:
+    assert suggest(BRANIN_CURRIN.problem(), [], 3, 0, new_trials=-1) == []
+
+
 @pytest.mark.parametrize("algorithm", [{"name": "moasha"}, PRIMO, PAPER], ids=str)
 def test_one_that_waits_below_the_only_rung_goes_on_when_nothing_else_is_left(
     algorithm: dict[str, Any],

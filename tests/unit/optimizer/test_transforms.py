@@ -35,6 +35,13 @@ def test_going_there_and_back_keeps_the_order_and_all_but_the_bad_tail(values: l
     assert transform.backward(z)[kept] / scale == pytest.approx(losses[kept] / scale, abs=1e-9)
 
 
+@pytest.mark.parametrize("shape", [Shape.ROOT, Shape.LOG])
+def test_below_0_it_still_falls(shape: Shape) -> None:
+    """A bound may lie there, where no value has been."""
+    transform = OutputTransform(shape, 1.0, 0.1, -np.inf, np.inf)
+    assert (np.diff(transform.forward(np.array([-5.0, -1.0, -0.01, 0.0, 1.0]))) > 0).all()
+
+
 def test_samples_far_out_come_back_finite() -> None:
     transform = OutputTransform.of(np.exp(RNG.normal(0, 3, 40)) * 1e140)
     assert np.isfinite(transform.backward(np.array([-1e6, 1e6]))).all()
