@@ -65,16 +65,24 @@ class Program:
 
     @property
     def has_ended(self) -> bool:
-        return self._keeper.poll() is not None
+        # Not by Popen.poll: after a KeyboardInterrupt in its midst its lock stays taken for ever.
+        if self._keeper.returncode is None:
+            try:
+                pid, status = os.waitpid(self._keeper.pid, os.WNOHANG)
+            except ChildProcessError:  # another thread has seen it, or an interrupt came between
+                pid, status = self._keeper.pid, 0
+            if pid:
+                self._keeper.returncode = os.waitstatus_to_exitcode(status)
+        return self._keeper.returncode is not None
 
     def stop(self, limit_s: float) -> None:
         """SIGTERM, and SIGKILL after a limit; idempotent."""
         self._send(b"T")
-        try:
-            self._keeper.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            self._send(b"K")
-            self._keeper.wait()
+        kill_at = time.monotonic() + limit_s
+        while not self.has_ended:
+            if time.monotonic() > kill_at:
+                self._send(b"K")
+            time.sleep(LOOK_AGAIN_S)
         with contextlib.suppress(BrokenPipeError):
             self._in.close()
         self._out.close()

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,19 @@ def session(cluster: FakeCluster, operator: Any) -> Session:
 def test_the_end_of_a_program_of_the_cluster_is_told() -> None:
     with pytest.raises(SessionError, match="the node has ended: no space"):
         session(FakeCluster("the node has ended: no space"), operator=None).tend()
+
+
+def test_a_program_ends_although_an_interrupt_came_while_its_end_was_looked_for(
+    tmp_path: Path,
+) -> None:
+    """In the midst of `Popen.poll`, which then keeps its lock: CPython does not mend it."""
+    program = Program("sleep", [sys.executable, "-c", "input()"], tmp_path / "log")
+    assert program._keeper._waitpid_lock.acquire(timeout=1)  # type: ignore[attr-defined]
+    stopping = threading.Thread(target=program.stop, args=[1.0], daemon=True)
+    stopping.start()
+    stopping.join(30)
+    assert not stopping.is_alive()
+    assert program.has_ended
 
 
 def test_the_end_of_the_operator_is_told_with_its_last_words(tmp_path: Path) -> None:

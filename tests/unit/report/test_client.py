@@ -408,6 +408,7 @@ append, workers = client._append, []
 def forked(descriptor, line):
     client._append = append
     if (worker := os.fork()) == 0:
+        signal.alarm(60)
         signal.pause()
     workers.append(worker)
     append(descriptor, line)
