@@ -154,7 +154,7 @@ class Checker:
 def check_trial(trial: Manifest, study: Manifest) -> list[Finding]:
     """What the operator says of a trial made by hand, of a study in which nothing is wrong."""
     spec = trial["spec"]
-    request = Request(_SAMPLE, spec["parameters"], spec.get("fidelity"))
+    request = Request(_SAMPLE, spec["parameters"], spec.get("fidelity"), number=spec.get("number"))
     found = mistakes(_study(parse(study["spec"])), request)
     return [_finding(Says.INVALID_TRIAL, line) for line in found]
 

@@ -76,7 +76,8 @@ def _beside_its_study(
     if not outcome.document or outcome.findings:
         return outcome
     manifest = outcome.document.manifest
-    if manifest["kind"] != names.TRIAL_KIND or "number" in manifest["spec"]:
+    ours = names.STUDY_LABEL in (manifest["metadata"].get("labels") or {})
+    if manifest["kind"] != names.TRIAL_KIND or ours:
         return outcome
     study = studies.get(_key(manifest, manifest["spec"]["study"]))
     if study is None:

@@ -27,8 +27,8 @@ class TrialView:
         owners: their UIDs.
         studies: the UIDs of those that are studies.
         created: when.
-        record: None without a number: a user has made it by hand; or it is a copy of another one,
-            and was refused.
+        record: None without a number of ours: a user has made it by hand; or it is a copy of
+            another one, and was refused.
         at_rest: the cluster has nothing to tell of it: it has no open run, and nobody asks for one.
         obj: the whole object, where the record does not tell all of it, or it will change soon.
     """
@@ -59,7 +59,7 @@ def trial_view(obj: Object) -> TrialView:
     owners = tuple(sys.intern(owner["uid"]) for owner in references)
     studies = tuple(sys.intern(o["uid"]) for o in references if o["kind"] == names.STUDY_KIND)
     # Ours comes last, where there was another.
-    numbered = "number" in obj["spec"] and not _refused(obj)
+    numbered = "number" in obj["spec"] and not _refused(obj) and bool(studies or _labelled(obj))
     found = read_trial(obj, studies[-1] if studies else "") if numbered else None
     return TrialView(
         name=metadata["name"],
@@ -73,6 +73,11 @@ def trial_view(obj: Object) -> TrialView:
         record=found,
         obj=None if found and _told(found, obj) else _without_managers(obj),
     )
+
+
+def _labelled(obj: Object) -> bool:
+    """As all that we give a number."""
+    return names.STUDY_LABEL in (obj["metadata"].get("labels") or {})
 
 
 def _refused(obj: Object) -> bool:

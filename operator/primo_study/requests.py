@@ -59,7 +59,7 @@ def mistakes(study: Study, request: Request) -> list[str]:
     """Each mistake of a request as `field: value expectation`."""
     assert study.spec
     if request.number is not None:
-        return [f"spec.number: {request.number} is another trial's, expected none in one by hand"]
+        return [f"spec.number: {request.number} is given, expected none in a trial made by hand"]
     space = study.spec.problem().space
     if nested := [name for name, v in request.configuration.items() if isinstance(v, dict | list)]:
         # Looked at no closer: it may be thousands of levels deep.

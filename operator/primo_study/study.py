@@ -293,7 +293,7 @@ class Request:
         configuration: as she wrote it.
         said: phase, reason and message, as written last.
         refusal: why the API server did not let us give it its number.
-        number: of a trial that there was before, of which this is a copy; None without one.
+        number: that it should not have: she gave it, or it is a copy; None without one.
     """
 
     name: str

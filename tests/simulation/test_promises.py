@@ -782,6 +782,17 @@ def test_a_trial_that_somebody_has_made_up_holds_up_nobody(parameters: dict[str,
     assert _phases(world) == ["Completed"] * 3
 
 
+def test_a_trial_by_hand_with_a_number_says_that_it_must_have_none() -> None:
+    world = World(Scenario(trials=2, parallelism=1, rungs=1))
+    world.user.make_trial("numbered", 7)
+    world.api.edit(Kind.TRIAL, "numbered", {"spec": {"number": 0}})
+    world.run()
+    said = world.api.objects[Kind.TRIAL].pop("numbered")["status"]
+    assert (said["phase"], said["reason"]) == ("Failed", "InvalidTrial")
+    assert said["message"].startswith("spec.number: 0 is given, expected none")
+    assert _phases(world) == ["Completed"] * 2
+
+
 @pytest.mark.parametrize("after_s", [3.0, 40.0])
 def test_a_copy_of_a_trial_takes_no_result_of_it_and_says_that_it_has_a_number(
     after_s: float,
@@ -798,7 +809,7 @@ def test_a_copy_of_a_trial_takes_no_result_of_it_and_says_that_it_has_a_number(
     world.run()
     said = world.api.objects[Kind.TRIAL].pop("a-copy")["status"]
     assert (said["phase"], said["reason"]) == ("Failed", "InvalidTrial")
-    assert said["message"].startswith("spec.number: 0 is another trial's")
+    assert said["message"].startswith("spec.number: 0 is given, expected none")
     assert _phases(world) == ["Completed"] * 4
     front = [entry["trial"] for entry in world.api.objects[Kind.STUDY][STUDY]["status"]["front"]]
     assert len(front) == len({*front})

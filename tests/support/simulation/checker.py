@@ -139,7 +139,7 @@ class Checker:
         spec, status, uid = obj["spec"], obj.get("status") or {}, obj["metadata"]["uid"]
         ledger = self._ledger(obj)
         if "number" not in spec or ledger is None:
-            if ledger is None and before is not None and "number" in spec:
+            if ledger is None and before is not None and names.STUDY_LABEL in labels(obj):
                 self.orphans.add(uid)
                 self._hold(author is None, f"I15: the operator writes to {spec} that has no study")
             return

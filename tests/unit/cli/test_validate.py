@@ -11,6 +11,7 @@ import pytest
 
 from primo_cli.checks import Checker, Finding, Says, UnknownKindError
 from primo_cli.validate import FINE, MISTAKES, UNREADABLE, validate
+from primo_operator import names
 from support.examples import INVALID, VALID, Example, example
 
 POD = "spec.trialTemplate.spec.template.spec"
@@ -175,7 +176,7 @@ def trial(**spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "primo.dev/v1alpha1",
         "kind": "PriMOTrial",
-        "metadata": {"name": "digits-0"},
+        "metadata": {"name": "digits-0", "labels": {names.STUDY_LABEL: "digits"}},
         "spec": {"study": "digits", "number": 0, "parameters": {"lr": 0.1}, **spec},
     }
 
@@ -288,6 +289,12 @@ def own_trial(**fields: Any) -> dict[str, Any]:
             MISTAKES,
             "spec.fidelity: 3 is given, and the study has no fidelity",
             id="a fidelity in a study without",
+        ),
+        pytest.param(
+            [study(), own_trial(number=3)],
+            MISTAKES,
+            "spec.number: 3 is given, expected none in a trial made by hand",
+            id="a number",
         ),
         pytest.param(
             [own_trial(study="other"), study()],

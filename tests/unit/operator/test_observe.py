@@ -36,6 +36,7 @@ def trial_object(name: str, number: int | None = None, **metadata: Any) -> dict[
     if number is not None:
         spec["number"] = number
         metadata.setdefault("ownerReferences", [owner()])
+        metadata.setdefault("labels", {names.STUDY_LABEL: "digits"})
     given = {"name": name, "uid": f"uid-{name}", "creationTimestamp": STAMP, **metadata}
     return {"metadata": given, "spec": spec}
 
@@ -59,6 +60,9 @@ def seen_by(found: Family, memory: Memory | None = None) -> Study:
         pytest.param(trial_object("a", ownerReferences=[owner()]), 0, 1, id="and owned by hand"),
         pytest.param(trial_object("a", ownerReferences=[owner("old")]), 0, 0, id="of an earlier"),
         pytest.param(trial_object("a", 0, ownerReferences=[]), 0, 0, id="an orphan"),
+        pytest.param(
+            trial_object("a", 0, ownerReferences=[], labels={}), 0, 1, id="numbered by hand"
+        ),
         pytest.param(trial_object("a", 0, deletionTimestamp=STAMP), 0, 0, id="being deleted"),
         pytest.param(trial_object("a", deletionTimestamp=STAMP), 0, 0, id="by its user"),
     ],
