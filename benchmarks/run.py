@@ -64,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     yardstick = commands.add_parser("yardstick", help="compute what a problem is measured by")
     yardstick.add_argument("--problems", type=_words, required=True)
     yardstick.set_defaults(command=_yardstick)
+
+    chance = commands.add_parser("chance", help="what so many trainings at random come to")
+    chance.add_argument("--problems", type=_words, default=["lcbench", "pd1"])
+    chance.set_defaults(command=_chance)
     return parser
 
 
@@ -123,6 +127,16 @@ def _yardstick(given: argparse.Namespace) -> None:
         if name not in yardstick.PAPER:
             yardstick.keep(name, found := yardstick.compute(problems.task(name, given.data)))
             print(name, found["reference"], found["attainable"])
+
+
+def _chance(given: argparse.Namespace) -> None:
+    import problems
+    import tables
+    from problems import yardstick
+
+    names = problems.expand(given.problems, given.data)
+    loaded = [problems.load(name, given.data) for name in names]
+    print(tables.chance([yardstick.by_chance(benchmark) for benchmark in loaded]))
 
 
 if __name__ == "__main__":

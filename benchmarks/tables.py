@@ -153,6 +153,21 @@ def _mean(values: NDArray[np.float64], sign: str = "") -> str:
     return f"{values.mean():{sign}.3f} ± {error:.3f}"
 
 
+def chance(found: Sequence[Row]) -> str:
+    """The share that trainings at random come to, by how many they are."""
+    counts = list(found[0]["shares"])
+    lines = []
+    for (group,), rows in _grouped(found, ("group",)):
+        shares = np.array([[row["shares"][count] for count in counts] for row in rows])
+        lines += [[row["problem"], *_shares(each)] for row, each in zip(rows, shares, strict=True)]
+        lines.append([f"{group}, mean", *_shares(shares.mean(axis=0))])
+    return markdown(["problem", *(f"{count:,}" for count in counts)], lines)
+
+
+def _shares(values: NDArray[np.float64]) -> list[str]:
+    return [f"{value:.3f}" for value in values]
+
+
 def markdown(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     cells = [list(header), *([str(cell) for cell in line] for line in lines)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]

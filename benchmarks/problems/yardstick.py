@@ -40,6 +40,8 @@ REFERENCE_QUANTILE, REFERENCE_QUANTILE_OF_ONE = 0.8, 0.2
 # In the unit cube: a good prior is not exactly right. As in the paper.
 PRIOR_NOISE = 0.01
 SEED = 20_260_101
+# Of trainings at random, how many are picked of how many, and how often.
+PICKED, OF, TIMES = (20, 100, 1_000, 10_000), 20_000, 20
 
 # Task -> reference point in the order of its objectives, attainable hypervolume.
 PAPER: Mapping[str, tuple[tuple[float, float], float]] = {
@@ -131,6 +133,25 @@ def compute(task: Task) -> dict[str, Any]:
         "attainable": attainable(task, problem, sample, reference, rng),
         "beliefs": _beliefs(problem, sample, rng),
     }
+
+
+def by_chance(benchmark: Benchmark) -> dict[str, Any]:
+    """The mean share of the attainable hypervolume by the number of full trainings at random.
+
+    Picked from the same ones without replacement, so large numbers differ less than they would.
+    """
+    problem = Problem.from_spec(benchmark.task.spec)
+    rng = np.random.default_rng(SEED)
+    uniform = rng.random((OF, len(problem.space.parameters)))
+    losses = _evaluated(benchmark.task, problem, problem.space.spread(uniform)).losses
+    worst = np.array([o.sign * benchmark.reference[o.name] for o in problem.objectives])
+    shares = {}
+    for count in PICKED:
+        picked = [losses[rng.permutation(len(losses))[:count]] for _ in range(TIMES)]
+        found = [hypervolume(some, worst) / benchmark.attainable for some in picked]
+        shares[count] = float(np.mean(found))
+    task = benchmark.task
+    return {"problem": task.name, "group": task.group, "shares": shares}
 
 
 def _evaluated(task: Task, problem: Problem, points: NDArray[np.float64]) -> _Sample:
