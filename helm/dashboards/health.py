@@ -5,6 +5,7 @@ from grafana_foundation_sdk.models import units
 
 from dashboards.panels import (
     THIRD,
+    any_of,
     lines,
     now,
     number,
@@ -17,7 +18,7 @@ from dashboards.panels import (
     with_rows,
 )
 
-OURS = 'job=~"$job"'
+OURS = 'namespace=~"$operator_namespace", job=~"$job"'
 EVERY = "[$__rate_interval]"
 PROCESSES = ("process", "primo_worker_process")  # the operator's, and the optimizer's
 
@@ -25,9 +26,12 @@ PROCESSES = ("process", "primo_worker_process")  # the operator's, and the optim
 def build() -> dashboard.Dashboard:
     about = "The PriMO operator: its health, its passes, its optimizer, its load on the API server."
     found = page("primo-operator", "PriMO / Operator", about)
-    jobs = variable("job", "Job", "label_values(primo_leader, job)")
+    # Not all targets have a namespace.
+    spaces = variable("operator_namespace", "Namespace", "label_values(primo_leader, namespace)")
+    leaders = 'primo_leader{namespace=~"$operator_namespace"}'
+    jobs = variable("job", "Job", f"label_values({leaders}, job)")
     return with_rows(
-        found.with_variable(some_of(jobs)),
+        found.with_variable(any_of(spaces)).with_variable(some_of(jobs)),
         {
             "Health": [_up(), _leader(), _uptime(), _queue_now(), _restarts(), _failed_passes()],
             "Passes": [_passes(), _pass_time(), _queue()],
@@ -115,7 +119,7 @@ def _queue() -> timeseries.Panel:
 
 
 def _suggestions() -> timeseries.Panel:
-    rate = f"sum by (result) (rate(primo_suggestion_duration_seconds_count{{{OURS}}}{EVERY}))"
+    rate = f"sum by (result) (rate(primo_asks_total{{{OURS}}}{EVERY}))"
     about = "Asks of the optimizer by what came of them."
     query = over_time(rate, "{{result}}")
     return lines("Suggestions", about, units.OpsPerSecond, query, width=THIRD)
@@ -134,8 +138,7 @@ def _suggestion_time() -> timeseries.Panel:
 
 
 def _fallbacks() -> timeseries.Panel:
-    count = "primo_suggestion_duration_seconds_count"
-    share = _share(f'{count}{{{OURS}, result!="Done"}}', f"{count}{{{OURS}}}")
+    share = _share(f'primo_asks_total{{{OURS}, result!="Done"}}', f"primo_asks_total{{{OURS}}}")
     about = "Share of asks that the algorithm itself did not answer."
     query = over_time(share, "not answered")
     return lines("Asks not answered", about, units.PercentUnit, query, width=THIRD).min(0)

@@ -78,7 +78,9 @@ def build() -> dashboard.Dashboard:
 
 
 def _variables() -> list[dashboard.QueryVariable]:
-    objectives = f"label_values(primo_study_reference_point{{{OURS}}}, objective)"
+    # A trial has values once it is observed, the study a reference point once one has finished.
+    known = '__name__=~"primo_trial_objective_value|primo_study_reference_point"'
+    objectives = f"label_values({{{known}, {OURS}}}, objective)"
     trials = variable("trial", "Trials", f"label_values(primo_trial_info{{{OURS}}}, trial)")
     return [
         variable("namespace", "Namespace", "label_values(primo_study_info, namespace)"),

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 PASS_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 PASS_RESULTS = ("Done", "ClusterError", "Failed")
+ASK_RESULTS = ("Done", "Fallback", "Exhausted", "Failed")
 SUGGESTION_BUCKETS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 MAX_SUGGESTED = 10_000
@@ -66,6 +67,14 @@ class OperatorMetrics:
         )
         for result in PASS_RESULTS:
             self.passes.labels(result)  # from 0 on: Prometheus does not see a series begin at 1
+        self.asks = Counter(
+            "primo_asks_total",
+            "Asks of the optimizer, of all studies.",
+            ("result",),
+            registry=registry,
+        )
+        for result in ASK_RESULTS:
+            self.asks.labels(result)
         self.suggestions = Histogram(
             "primo_suggestion_duration_seconds",
             "Asks of the optimizer, waiting for its process included; Fallback if the answer was "
@@ -105,6 +114,7 @@ class OperatorMetrics:
 
     def suggested(self, key: Key, result: str, duration_s: float) -> None:
         """One ask."""
+        self.asks.labels(result).inc()
         self._suggested[key, result] = None
         self.suggestions.labels(key.namespace, key.name, result).observe(duration_s)
         if len(self._suggested) > MAX_SUGGESTED:  # nobody scrapes, and studies come and go

@@ -126,9 +126,7 @@ class StudyCollector(Collector):
         yield from _observed(study, own)
         yield "primo_study_trials_shown", (), float(len(trials))
         choices = _choices(study) if trials else {}
-        for parameter, words in choices.items():
-            for index, word in enumerate(words):
-                yield "primo_study_choice_info", (parameter, str(index), word), 1.0
+        shown: set[str] = set()
         front = _front(study)
         whole = len(front) >= _number(_status(study).get("frontSize"))
         for trial in trials:
@@ -139,6 +137,10 @@ class StudyCollector(Collector):
                 yield "primo_trial_pareto_optimal", (str(number),), float(number in front)
             for parameter, value in self._parameters(trial, choices):
                 yield "primo_trial_parameter", (str(number), parameter), value
+                shown.add(parameter)
+        for parameter, words in choices.items():
+            for index, word in enumerate(words if parameter in shown else ()):
+                yield "primo_study_choice_info", (parameter, str(index), word), 1.0
 
     def _shown(self, study: Object, own: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
         """The front, what runs, then the latest, as far as the settings allow."""

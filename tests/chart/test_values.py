@@ -58,8 +58,25 @@ BAD: dict[str, tuple[Values, str]] = {
         "prometheus.namespaces: a, b may ask nobody, expected a prometheus.url, which is empty",
     ),
     "two authorities": (
-        {"prometheus": {"ca": {"configMap": "a", "secret": "b"}}},
+        {"prometheus": {"url": "http://p:9090", "ca": {"configMap": "a", "secret": "b"}}},
         'prometheus.ca.secret: "b" is beside prometheus.ca.configMap, expected one of them',
+    ),
+    "an authority for nothing": (
+        {"prometheus": {"ca": {"configMap": "a"}}},
+        "prometheus.ca: is for nothing, expected a prometheus.url, which is empty",
+    ),
+    "a token for nothing": (
+        {"prometheus": {"token": {"secret": "a"}}},
+        "prometheus.token: is for nothing, expected a prometheus.url, which is empty",
+    ),
+    "a tag in a repository": ({"image": {"repository": "reg.example/a/b:1.2"}}, "image.repository"),
+    "a home of its own": (
+        {"extraEnv": [{"name": "HOME", "value": "/home"}]},
+        "extraEnv: HOME is the chart's",
+    ),
+    "two points in a quantity": (
+        {"resources": {"limits": {"memory": "1..2"}}},
+        "resources.limits.memory",
     ),
     "no key": ({"prometheus": {"token": {"key": ""}}}, "prometheus.token.key"),
     "a token itself": ({"prometheus": {"token": "abc"}}, "prometheus.token"),
@@ -99,7 +116,11 @@ BAD: dict[str, tuple[Values, str]] = {
     ),
     "one severity for all alerts": (
         {"metrics": {"rules": {"alertLabels": {"severity": "page"}}}},
-        "metrics.rules.alertLabels.severity: is each alert's own, expected another label",
+        "metrics.rules.alertLabels.severity: is the alerts' own, expected another label",
+    ),
+    "one namespace for all alerts": (
+        {"metrics": {"rules": {"alertLabels": {"namespace": "ml"}}}},
+        "metrics.rules.alertLabels.namespace: is the alerts' own, expected another label",
     ),
     "a runbook that is no URL": (
         {"metrics": {"rules": {"runbookUrl": "docs"}}},
@@ -132,6 +153,7 @@ BAD_URLS = {
     "a password": "https://u:p@h.example",
     "a query": "https://h.example/?a=b",
     "a port that is none": "https://h.example:port",
+    "a port that is too high": "https://h.example:65536/path",
     "another variable": "https://h.example/$(PRIMO_WORKERS)",
     "what the operator adds": "https://h.example/api/v1/query",
     "two lines": "https://h.example\nX: y",
@@ -155,6 +177,21 @@ def test_a_bad_value_is_refused_by_name(any_helm: Helm, values: Values, field: s
 
 def test_none_of_the_good_values_is_refused(any_helm: Helm) -> None:
     any_helm.template(RENDERINGS["everything"])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image": {"repository": "reg.example:5000/team/operator"}},
+        {"image": {"repository": "operator"}},
+        {"resources": {"limits": {"memory": "1.5Gi", "cpu": ".5"}}},
+        {"resources": {"limits": {"memory": "1e9", "cpu": 2}}},
+        {"prometheus": {"url": "http://[::1]:65535/path"}},
+    ],
+    ids=["a registry's port", "a bare name", "fractions", "an exponent", "the last port"],
+)
+def test_what_looks_odd_and_is_right_is_taken(one_helm: Helm, values: Values) -> None:
+    one_helm.template(values)
 
 
 def test_a_chart_may_have_this_one_as_a_part(one_helm: Helm) -> None:

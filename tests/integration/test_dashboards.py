@@ -51,6 +51,7 @@ STUDY = {
 VALUES = {
     "job": "primo-operator",
     "namespace": "default",
+    "operator_namespace": ".*",
     "study": "shown",
     "objective_x": "cost",
     "objective_y": "error",

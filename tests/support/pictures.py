@@ -26,6 +26,7 @@ IMAGES = ROOT / "docs" / "images"
 VALUES = {
     "job": "primo-operator",
     "namespace": "default",
+    "operator_namespace": ".*",
     "study": "digits",
     "objective_x": "cost",
     "objective_y": "error",

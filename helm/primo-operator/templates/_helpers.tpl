@@ -90,6 +90,9 @@ annotations:
 {{- fail (printf "imageRegistry: %q is a URL, expected host:port/path alone, as image names begin" .Values.imageRegistry) }}
 {{- end }}
 {{- range .Values.extraEnv }}
+{{- if eq "HOME" .name }}
+{{- fail "extraEnv: HOME is the chart's, /tmp, where the operator may write, expected other variables" }}
+{{- end }}
 {{- if hasPrefix "PRIMO_" .name }}
 {{- fail (printf "extraEnv: %s is the chart's, as all names that begin with PRIMO_, expected the value for it in settings, prometheus, metrics or sidecar" .name) }}
 {{- end }}
@@ -106,9 +109,9 @@ annotations:
 {{- if and .Values.metrics.rules.enabled (not .Values.metrics.enabled) }}
 {{- fail "metrics.rules.enabled: true needs metrics.enabled, which is false" }}
 {{- end }}
-{{- range $name := list "alertname" "severity" }}
+{{- range $name := list "alertname" "severity" "namespace" "study" "job" }}
 {{- if hasKey $.Values.metrics.rules.alertLabels $name }}
-{{- fail (printf "metrics.rules.alertLabels.%s: is each alert's own, expected another label" $name) }}
+{{- fail (printf "metrics.rules.alertLabels.%s: is the alerts' own, expected another label" $name) }}
 {{- end }}
 {{- end }}
 {{- if and .Values.metrics.podMonitor.enabled (eq (int .Values.sidecar.metricsPort) 0) }}
@@ -117,12 +120,19 @@ annotations:
 {{- $part := `(\$\(namespace\)|[A-Za-z0-9._-])` }}
 {{- $url := printf `^https?://(%s+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?(/(%s|[~:/])*)?$` $part $part }}
 {{- with .Values.prometheus.url }}
-{{- if or (not (regexMatch $url .)) (regexMatch `/api/v1/query/?$` .) }}
+{{- $port := int (regexReplaceAll `^https?://(\[[^]]*\]|[^:/]+)(:([0-9]+))?(/.*)?$` . "${3}") }}
+{{- if or (not (regexMatch $url .)) (regexMatch `/api/v1/query/?$` .) (gt $port 65535) }}
 {{- fail (printf "prometheus.url: %q is not a base URL, expected http(s)://host:port/path without user, query, /api/v1/query, or a $(...) but $(namespace)" .) }}
 {{- end }}
 {{- end }}
 {{- if and .Values.prometheus.namespaces (not .Values.prometheus.url) }}
 {{- fail (printf "prometheus.namespaces: %s may ask nobody, expected a prometheus.url, which is empty" (join ", " .Values.prometheus.namespaces)) }}
+{{- end }}
+{{- range $name := list "ca" "token" }}
+{{- $given := index $.Values.prometheus $name }}
+{{- if and (or $given.secret $given.configMap) (not $.Values.prometheus.url) }}
+{{- fail (printf "prometheus.%s: is for nothing, expected a prometheus.url, which is empty" $name) }}
+{{- end }}
 {{- end }}
 {{- with .Values.prometheus.ca }}
 {{- if and .configMap .secret }}

@@ -330,6 +330,7 @@ class Scripted:
 
 def test_asks_are_measured_and_forgotten_with_their_study() -> None:
     told = OperatorMetrics()
+    assert samples(told.registry)["primo_asks_total", "Fallback"] == 0, "before the first"
     answers = (
         Answer(()),
         Answer((), Trouble("OptimizerTimedOut", "late")),
@@ -346,6 +347,7 @@ def test_asks_are_measured_and_forgotten_with_their_study() -> None:
     found = samples(told.registry)
     for result in ("Done", "Fallback", "Exhausted"):
         assert found["primo_suggestion_duration_seconds_count", result] == 1
+        assert found["primo_asks_total", result] == 1
     told.keep([])
     assert not any("suggestion" in name for name, *_ in samples(told.registry))
 
