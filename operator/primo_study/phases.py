@@ -85,6 +85,7 @@ class Reason(StrEnum):
     START_FAILED = "StartFailed"  # it waited too long to start, or has no such command
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     STOPPED = "Stopped"
+    NOT_CREATED = "NotCreated"  # it has no Job, and hardly ever had one; no attempt
     SUSPENDED = "Suspended"  # taken back before its pod had started; it runs when the study does
 
 
@@ -99,6 +100,8 @@ class Obstacle(StrEnum):
     OBJECT_TOO_LARGE = "ObjectTooLarge"  # an object is more than the API server keeps
 
 
+# Reasons that say nothing of the configuration.
+BLAMELESS = frozenset({Reason.LOST, Reason.START_FAILED})
 # Reasons that another attempt may cure and that are the script's own doing.
 APPLICATION_REASONS = frozenset(
     {Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.EVICTED, Reason.METRICS_UNAVAILABLE}

@@ -11,7 +11,7 @@ from itertools import chain
 from primo_optimizer import Suggestion
 from primo_study import awaiting
 from primo_study.ending import Ending, ending
-from primo_study.phases import Reason, TrialPhase
+from primo_study.phases import Obstacle, Reason, TrialPhase
 from primo_study.queries import Question
 from primo_study.requests import judge
 from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting, epoch
@@ -22,6 +22,10 @@ LATE_DEADLINE_S = 60.0
 # That a run has started is written down once it has lasted so long: most that end at once are
 # spared a write, and those who wait for GPUs do not see the difference.
 STARTED_AFTER_S = 2.0
+# What is written of a run that has no Job yet. One that is gone then was hardly ever made, and its
+# attempt is none; but whoever deletes each Job at once must not have them made without end.
+BEFORE_ITS_JOB = (None, "QuotaExceeded", "CreateRefused", "PodLingers", Obstacle.FORBIDDEN)
+NOT_CREATED_MAX = 10
 MAX_MESSAGE = 1024  # of one that is written to a trial
 
 
@@ -290,8 +294,7 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
         case JobState.UNSEEN:
             return [Look(trial)]
         case JobState.GONE:
-            message = f"Job {trial.run.job} is not there and left no result"
-            return [Record(trial, Outcome(Reason.LOST, message))]
+            return [Record(trial, _gone(trial))]
         case JobState.UNMADE:
             launch = not (evidence.lingering or _held(study))
             return [*_note(trial), *([Launch(trial)] if launch else [])]
@@ -305,6 +308,16 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
             if evidence.running and trial.phase is TrialPhase.QUEUED:
                 return [NoteStarted(trial)] if now >= _noted_at(trial, now) else []
             return _note(trial)
+
+
+def _gone(trial: TrialRecord) -> Outcome:
+    """Of an open run whose Job is not there."""
+    run = trial.run
+    begun = run.started_at is not None or run.reason not in BEFORE_ITS_JOB
+    if begun or trial.attempts(Reason.NOT_CREATED) >= NOT_CREATED_MAX:
+        return Outcome(Reason.LOST, f"Job {run.job} is not there and left no result")
+    message = f"Job {run.job} is not there, and none of its pods was seen to start"
+    return Outcome(Reason.NOT_CREATED, run.message or message)
 
 
 def _paused_to_stop(trials: Sequence[TrialRecord]) -> list[Stop]:

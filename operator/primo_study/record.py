@@ -103,6 +103,8 @@ def ended(
             closed = replace(closed, observations=(*trial.observations, seen))
         case Reason.STOPPED:
             phase = TrialPhase.STOPPED
+        case Reason.NOT_CREATED:
+            phase = TrialPhase.QUEUED
         case Reason.LOST if closed.attempts(Reason.LOST) <= infrastructure_retries:
             phase = TrialPhase.QUEUED
         case again if (
@@ -142,7 +144,7 @@ def attempt(trial: TrialRecord, job: str) -> TrialRecord:
     last = trial.run
     run = Run(job, last.rung, last.attempt + 1, last.fidelity, last.resume_from)
     grown = replace(trial, runs=_with(trial.runs, run))
-    if last.reason == Reason.SUSPENDED:
+    if last.reason in (Reason.SUSPENDED, Reason.NOT_CREATED):
         return _moved(grown, TrialPhase.QUEUED, run, None, None)
     return _moved(grown, TrialPhase.QUEUED, run, last.reason, last.message)
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from primo_optimizer import Observation, Trial
 from primo_study.blocks import Block
-from primo_study.phases import UNFINISHED, Reason, StudyPhase, TrialPhase
+from primo_study.phases import BLAMELESS, UNFINISHED, Reason, StudyPhase, TrialPhase
 from primo_study.queries import Access, Measured
 from primo_study.spec import StudySpec
 from primo_study.warm_start import Source
@@ -271,7 +271,8 @@ class TrialRecord:
         return sum((to or full) - (since or 0.0) for _, to, since in reached)
 
     def as_trial(self) -> Trial:
-        """As the optimizer sees it."""
+        """As the optimizer sees it: what the cluster did is no failure of the configuration."""
+        failed, blameless = self.phase is TrialPhase.FAILED, self.reason in BLAMELESS
         return Trial(
             number=self.number,
             configuration=self.configuration,
@@ -280,8 +281,8 @@ class TrialRecord:
             ),
             running=self.unfinished,
             fidelity=self.run.fidelity,
-            failed=(self.reason or "Failed") if self.phase is TrialPhase.FAILED else None,
-            stopped=self.phase is TrialPhase.STOPPED,
+            failed=(self.reason or "Failed") if failed and not blameless else None,
+            stopped=self.phase is TrialPhase.STOPPED or (failed and blameless),
         )
 
 

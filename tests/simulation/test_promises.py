@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from primo_operator import names
-from primo_operator.cluster import ClusterError, ConflictError, Notice, RefusedError
+from primo_operator.cluster import ClusterError, ConflictError, Notice, Object, RefusedError
 from primo_operator.memory import Memory, Refusal
 from primo_operator.mirror import Key, Kind
 from primo_operator.observe import PODLESS_AFTER_S, PODLESS_AGAIN_S
@@ -77,6 +77,26 @@ def test_the_result_is_that_of_a_smooth_run_under(faults: dict[str, Any], smooth
     for seed in range(2):
         world = simulate(replace(BASE, **faults), seed)
         assert world.result() == smooth.result(), f"seed {seed}"
+
+
+def test_a_full_quota_uses_up_no_attempt_however_often_the_operator_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, smooth: World
+) -> None:
+    create = SimulatedCluster.create_job
+
+    async def refused(cluster: SimulatedCluster, job: Object, *, dry_run: bool = False) -> Object:
+        if dry_run or world.now > START + 600.0:
+            return await create(cluster, job, dry_run=dry_run)
+        raise RefusedError(403, FULL)
+
+    monkeypatch.setattr(SimulatedCluster, "create_job", refused)
+    world = World(replace(BASE, infrastructure=0))
+    for _ in range(6):
+        world.advance(100.0)
+        world.crash()
+    world.run()
+    assert world.result() == smooth.result()
+    assert {run["reason"] for run in _runs(world)} == {"Completed", "NotCreated"}
 
 
 def test_why_a_job_has_no_pod_is_asked_anew_with_each_list() -> None:

@@ -203,7 +203,11 @@ class Checker:
         """It is called lost, and there are its Job and its pod, with nothing wrong with them."""
         name = run["job"]
         job = self.world.api.objects[Kind.JOB].get(name)
-        if run["reason"] != Reason.LOST or job is None or (job.get("status") or {}):
+        if (
+            run["reason"] not in (Reason.LOST, Reason.NOT_CREATED)
+            or job is None
+            or (job.get("status") or {})
+        ):
             return False
         pod = self.world.jobs.pod_of(job)
         if pod is None or pod["metadata"].get("deletionTimestamp"):

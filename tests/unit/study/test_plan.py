@@ -82,7 +82,7 @@ def kinds(found: Study, now: float = NOW) -> list[type[Action]]:
             id="absence in our view is no licence to create",
         ),
         pytest.param(
-            study(trial(0, job=JobState.GONE), trial(1)), [Record], id="a vanished Job is a loss"
+            study(trial(0, job=JobState.GONE), trial(1)), [Record], id="a vanished Job is recorded"
         ),
         pytest.param(
             study(trial(0, job=JobState.UNMADE), trial(1)), [Launch], id="an unmade Job is made"
@@ -216,6 +216,30 @@ TAKEN_BACK = ended(reason="Suspended")
 )
 def test_a_suspended_study(found: TrialRecord, expected: list[type[Action]]) -> None:
     assert kinds(study(found, spec=SUSPENDED)) == expected
+
+
+TEN_TIMES = tuple(ended(0, n, "NotCreated") for n in range(10))
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        pytest.param([run()], Reason.NOT_CREATED, id="nothing is known of it"),
+        pytest.param([run(reason="QuotaExceeded")], Reason.NOT_CREATED, id="it was refused"),
+        pytest.param([run(reason="ErrImagePull")], Reason.LOST, id="it had a pod"),
+        pytest.param([run(started_at="2027-01-15T08:00:00Z")], Reason.LOST, id="it ran"),
+        pytest.param([*TEN_TIMES, run(0, 10)], Reason.LOST, id="again and again"),
+        pytest.param([*TEN_TIMES, run(1)], Reason.NOT_CREATED, id="on an earlier rung"),
+    ],
+)
+def test_a_run_without_a_job_has_hardly_had_one_unless_more_is_known(
+    runs: list[Run], expected: Reason
+) -> None:
+    (action, *_) = decide(
+        study(trial(0, TrialPhase.QUEUED, *runs, job=JobState.GONE), trial(1)), CREATED
+    ).actions
+    assert isinstance(action, Record)
+    assert action.outcome.reason is expected
 
 
 def test_what_was_taken_back_runs_when_the_study_goes_on() -> None:

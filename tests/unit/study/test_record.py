@@ -133,6 +133,17 @@ def test_status_says_which_observation_breaks_a_constraint() -> None:
     assert told.constrained == {"memory_gib": 41.0}
 
 
+@pytest.mark.parametrize(
+    ("reason", "failed"),
+    [("Failed", "Failed"), ("Diverged", "Diverged"), ("Lost", None), ("StartFailed", None)],
+)
+def test_what_the_cluster_did_is_no_failure_of_a_configuration(
+    reason: str, failed: str | None
+) -> None:
+    told = trial(0, TrialPhase.FAILED, ended(reason=reason), reason=reason).as_trial()
+    assert (told.failed, told.stopped) == (failed, failed is None)
+
+
 def test_long_words_of_a_pod_are_cut() -> None:
     told = record.waiting(trial(0), Waiting("ErrImagePull", "x" * 5000, endless=True))
     assert len(told.message or "") == 1024
