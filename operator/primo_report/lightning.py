@@ -30,7 +30,11 @@ def _callback() -> Any:
 
 
 class ReportCallback(_callback()):  # type: ignore[misc]  # known only when it runs
-    """Reports to the trial; prints outside of one."""
+    """Reports to the trial; prints outside of one.
+
+    Attributes:
+        reported: whether it has; a repeated run that finds the work done trains nothing.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class ReportCallback(_callback()):  # type: ignore[misc]  # known only when it r
             fidelity: what the study's fidelity counts, if it is one of these.
         """
         super().__init__()
+        self.reported = False
         self._metrics = metrics
         self._fidelity = fidelity
         self._epoch_validated = False
@@ -73,3 +78,4 @@ class ReportCallback(_callback()):  # type: ignore[misc]  # known only when it r
         metrics = reportable(trainer.callback_metrics, self._metrics)
         if metrics:
             report(trainer.global_step, fidelity, **metrics)
+            self.reported = True

@@ -17,7 +17,11 @@ _Callback: Any = import_module("transformers").TrainerCallback
 
 
 class ReportCallback(_Callback):  # type: ignore[misc]  # known only when it runs
-    """Reports to the trial; prints outside of one."""
+    """Reports to the trial; prints outside of one.
+
+    Attributes:
+        reported: whether it has; a repeated run that finds the work done trains nothing.
+    """
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class ReportCallback(_Callback):  # type: ignore[misc]  # known only when it run
             metrics: the names to report, such as eval_loss; None is every single number.
             fidelity: what the study's fidelity counts, if it is one of these.
         """
+        self.reported = False
         self._metrics = metrics
         self._fidelity = fidelity
 
@@ -65,3 +70,4 @@ class ReportCallback(_Callback):  # type: ignore[misc]  # known only when it run
         metrics = reportable({k: v for k, v in values.items() if k != "epoch"}, self._metrics)
         if metrics:
             report(state.global_step, fidelity if reached else None, **metrics)
+            self.reported = True

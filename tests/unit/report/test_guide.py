@@ -149,6 +149,8 @@ def test_lightning(tmp_path: Path) -> None:
     assert "val_error" in first.metrics
     further = {"PRIMO_FIDELITY": "5", "PRIMO_RESUME_FROM": "3"}
     assert run(tmp_path, sys.executable, "-c", script, **further).seq == 3 + 2
+    again = run(tmp_path, sys.executable, "-c", script, **further)
+    assert again.seq == 3 + 2 + 1, "it finds the work done"
 
 
 def test_transformers(tmp_path: Path) -> None:
@@ -160,6 +162,8 @@ def test_transformers(tmp_path: Path) -> None:
     further = {"PRIMO_FIDELITY": "5", "PRIMO_RESUME_FROM": "3"}
     resumed = run(tmp_path, sys.executable, "-c", script, **further)
     assert (resumed.seq, resumed.fidelity) == (first.seq + 2, 5)
+    again = run(tmp_path, sys.executable, "-c", script, **further)
+    assert (again.seq, again.fidelity) == (resumed.seq + 1, 5), "it finds the work done"
 
 
 def test_all_python_snippets_are_run_here() -> None:
