@@ -59,6 +59,7 @@ def run_study(
             return _follow(Kube(context=context), manifests, namespace, picture, lambda: None)
         from primo_cli.session import local_session
 
+        namespace = _study(manifests)["metadata"].get("namespace") or namespace
         folder = state_dir or Path(tempfile.mkdtemp(prefix="primo-"))
         console.print(plain(f"starting a local cluster in {folder}"))
         with local_session(folder, namespace, gpus, workdir, prometheus) as session:
@@ -94,6 +95,10 @@ def read(file: Path) -> list[Manifest]:
     return manifests
 
 
+def _study(manifests: list[Manifest]) -> Manifest:
+    return next(m for m in manifests if m["kind"] == "PriMOStudy")
+
+
 def _follow(
     kube: Kube,
     manifests: list[Manifest],
@@ -103,9 +108,8 @@ def _follow(
 ) -> int:
     for manifest in manifests:
         kube.apply(manifest, namespace)
-    given = next(m for m in manifests if m["kind"] == "PriMOStudy")
-    name = given["metadata"]["name"]
-    namespace = given["metadata"].get("namespace") or namespace
+    metadata = _study(manifests)["metadata"]
+    name, namespace = metadata["name"], metadata.get("namespace") or namespace
     console = Console()
     study, trials = _watch(kube, name, namespace, tend, console)
     console.print(front_table(study, trials, console))

@@ -57,6 +57,7 @@ def local_session(
     """Bring all of it up; at the end, whatever happens, nothing of it is left running.
 
     Args:
+        namespace: the one that the operator watches; it is made if there is none.
         prometheus: its binary, if one is to run too.
 
     Raises:
@@ -73,6 +74,7 @@ def local_session(
             kube.apply(crds.definition(kind))
         for kind in (crds.STUDY, crds.TRIAL):
             kube.wait_established(f"{kind.plural}.primo.dev", READY_S)
+        kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         server = LocalPrometheus.start(prometheus, state_dir) if prometheus else None
         if server:
             stack.enter_context(server)

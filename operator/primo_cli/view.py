@@ -19,6 +19,12 @@ def plain(text: object) -> Text:
     return Text("".join(c if c.isprintable() else "?" for c in str(text)))
 
 
+def last_line(text: str) -> str:
+    """Of a traceback, what went wrong."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
 def number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -35,9 +41,10 @@ def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> Ren
     if spent := _spent(study):
         head.add_row("spent", spent)
     for reason, messages in _reasons(trials, "Queued").items():
-        head.add_row("waiting", plain(f"{len(messages)} {reason}: {messages[-1]}"))
+        head.add_row("waiting", plain(f"{len(messages)} {reason}: {last_line(messages[-1])}"))
     for reason, messages in _reasons(trials, "Failed").items():
-        head.add_row("failures", plain(f"{len(messages)} {reason}, the latest: {messages[-1]}"))
+        latest = f"{len(messages)} {reason}, the latest: {last_line(messages[-1])}"
+        head.add_row("failures", plain(latest))
     infeasible = f", {status['infeasible']} infeasible" if status.get("infeasible") else ""
     if _has_one_objective(study):
         head.add_row("best", f"{_best(study)}{infeasible}")
@@ -47,7 +54,7 @@ def study_view(study: Object, trials: Sequence[Object], elapsed_s: float) -> Ren
     head.add_row("time", f"{elapsed_s:.0f} s")
     for condition in status.get("conditions") or ():
         if (condition["type"], condition["status"]) in WORTH_A_LINE:
-            head.add_row(condition["type"].lower(), plain(condition["message"]))
+            head.add_row(condition["type"].lower(), plain(last_line(condition["message"])))
     return Group(head, _running(trials))
 
 
@@ -63,7 +70,7 @@ def one_line(study: Object, trials: Sequence[Object]) -> str:
         words.append(f"hypervolume {status['hypervolumeText']}")
     if not any(_phase(trial) == "Running" for trial in trials):
         waiting = _reasons(trials, "Queued").items()
-        words += [f"waiting: {reason}: {messages[-1]}" for reason, messages in waiting]
+        words += [f"waiting: {reason}: {last_line(messages[-1])}" for reason, messages in waiting]
     return ", ".join(words)
 
 
@@ -71,7 +78,9 @@ def last_words(study: Object) -> Text:
     """How it ended, and why."""
     status = study["status"]
     ended = next(c for c in status["conditions"] if c["type"] == status["phase"])
-    return plain(f"{status['phase']}: {ended['reason']}: {ended['message']}")
+    first, *rest = ended["message"].strip().split("\n")
+    words = [f"{status['phase']}: {ended['reason']}: {first}", *(f"  {line}" for line in rest)]
+    return Text("\n").join(plain(line) for line in words)
 
 
 def front_table(study: Object, trials: Sequence[Object], console: Console) -> RenderableType:

@@ -20,6 +20,8 @@ from primo_study.study import Run, Study, TrialRecord
 # What the kubelet reads of one message, and of all the messages of a pod.
 MESSAGE_BYTES = 4096
 POD_MESSAGE_BYTES = 12288
+# Kubernetes' default of a pod's grace period, and what is left of it for the sidecar's own end.
+GRACE_S, GRACE_LEFT_S = 30, 5
 
 Manifest = dict[str, Any]
 
@@ -235,7 +237,7 @@ def _fill_pod(
     for container in (*pod["containers"], *init):
         container.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
     pod["volumes"] = [*volumes, *(pod.get("volumes") or [])]
-    sidecar = _sidecar(spec, limit, settings)
+    sidecar = _sidecar(spec, limit, _drain_s(pod), settings)
     # In the node's network a port that is declared is one that no other pod of the node may have.
     if settings.sidecar_metrics_port and not pod.get("hostNetwork"):
         sidecar["ports"] = [{"name": "metrics", "containerPort": settings.sidecar_metrics_port}]
@@ -261,7 +263,17 @@ def _metrics(spec: StudySpec) -> str:
     return json.dumps(list(dict.fromkeys(each.metric for each in spec.reported)))
 
 
-def _sidecar(spec: StudySpec, limit: int, settings: Settings) -> Manifest:
+def _drain_s(pod: Manifest) -> int:
+    """How long the sidecar reads after the training's end: it has the pod's grace period to itself.
+
+    Where the training was told to end it may have used most of that up, and the kubelet kills in
+    the midst; each batch that was read till then counts.
+    """
+    grace_s = pod.get("terminationGracePeriodSeconds")
+    return max((GRACE_S if grace_s is None else grace_s) - GRACE_LEFT_S, 1)
+
+
+def _sidecar(spec: StudySpec, limit: int, drain_s: int, settings: Settings) -> Manifest:
     """Follows the report file and keeps its own termination message current.
 
     With restartPolicy Always an init container starts before the others and is stopped after them,
@@ -272,6 +284,7 @@ def _sidecar(spec: StudySpec, limit: int, settings: Settings) -> Manifest:
         "PRIMO_TERMINATION_LOG": names.TERMINATION_LOG,
         "PRIMO_MESSAGE_LIMIT": str(limit),
         "PRIMO_METRICS": _metrics(spec),
+        "PRIMO_DRAIN_S": str(drain_s),
         "PRIMO_METRICS_ADDRESS": settings.sidecar_metrics_address,
         "PRIMO_METRICS_PORT": str(settings.sidecar_metrics_port),
     }

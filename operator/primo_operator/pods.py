@@ -48,6 +48,8 @@ MAX_NAMES = 10
 MAX_REASON = 64
 # Nine times 0.1 is less than 0.9, and 0.9 as a float of 32 bits is, too.
 ROUNDING = 1e-6
+# A script that looks at what it is asked for does not come so far, however seldom it evaluates.
+FAR_BEYOND = 1.5
 # What a Job says once it has given up on its pod, or is content with it.
 VERDICTS = ("FailureTarget", "Failed", "SuccessCriteriaMet", "Complete")
 
@@ -227,8 +229,8 @@ def _failure(end: State) -> str:
     reason = end.get("reason") or "Error"
     code = f"exit code {end.get('exitCode')}"
     words = _text(end.get("message"))
-    # Our own record is not the script's words.
-    lines = "" if _is_whole(words) is not None else words.strip()
+    # Our own record is not the script's words, and the kubelet keeps either.
+    lines = "its log has its last words" if _is_whole(words) is not None else words.strip()
     return f"{code} ({reason})" + (f": {lines[-900:]}" if lines else "")
 
 
@@ -253,10 +255,11 @@ def _measured(pod: Object, run: Run, spec: StudySpec) -> Outcome:
     told = None not in (summary.fidelity, run.fidelity) and not summary.partial
     if told and not _reached(summary, run):
         message = f"it ended with exit code 0 at fidelity {summary.fidelity:g} of {run.fidelity:g}"
-        return Outcome(Reason.FAILED, message)
+        return Outcome(Reason.FAILED, message + _doubts(summary))
     feasible = spec.problem().violation(constrained) == 0.0 if constrained else None
     return Outcome(
         Reason.COMPLETED,
+        _beyond(summary, run) if told else "",
         values=values,
         constrained=constrained,
         feasible=feasible,
@@ -287,6 +290,18 @@ def _missing(summary: Summary | None, run: Run, spec: StudySpec) -> str:
             seen = ", ".join(sorted(summary.metrics)[:MAX_NAMES])
             return f"metric {wanted.metric!r} was not reported (reported: {seen})"
     return ""
+
+
+def _beyond(summary: Summary, run: Run) -> str:
+    """A doubt whether the script looks at what it is asked for; empty without one."""
+    assert summary.fidelity is not None
+    assert run.fidelity is not None
+    if summary.fidelity < run.fidelity * FAR_BEYOND:
+        return ""
+    return (
+        f"it reported fidelity {summary.fidelity:g} and was asked for {run.fidelity:g}:"
+        " does the script train to PRIMO_FIDELITY?"
+    )
 
 
 def _reached(summary: Summary, run: Run) -> bool:

@@ -8,7 +8,10 @@ from typing import Final
 
 from primo_report.wire import MAX_LINE_BYTES
 
-MISSING: Final = "there is no report file"
+MISSING: Final = (
+    "there is no report file: the script calls primo_report.report, or appends lines to the file"
+    " named in PRIMO_REPORT_FILE"
+)
 _CHUNK_BYTES: Final = 64 * 1024
 _TAIL_BYTES: Final = 1024
 # Never through a link to elsewhere, and never waiting for the other end of a pipe.

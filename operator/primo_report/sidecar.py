@@ -31,7 +31,7 @@ _ADDRESS: Final = "0.0.0.0"  # noqa: S104  Prometheus scrapes the pod's own addr
 _PORT: Final = 9400
 _MIN_PAUSE_S: Final = 0.2
 _MAX_PAUSE_S: Final = 1.0
-_DRAIN_S: Final = 2.0  # the training may have used up all but a few seconds of the grace period
+_DRAIN_S: Final = 2.0  # unless we are told how long the pod's end may take
 _UNHEALTHY_S: Final = 30.0  # without a look at the file
 _MAX_LOGGED: Final = 20  # ignored reports, and other troubles
 
@@ -49,6 +49,7 @@ class Settings:
         tensorboard: where event files are followed too; None is nowhere.
         first: metrics that get room in the message before all others.
         limit: of the message, in bytes.
+        drain_s: how long to read after the end of the training; what is left then is not read.
         problem: what was wrong with the environment; defaults stand in its place.
     """
 
@@ -57,6 +58,7 @@ class Settings:
     termination_log: Path
     first: tuple[str, ...]
     limit: int
+    drain_s: float
     address: str
     port: int
     problem: str
@@ -82,6 +84,7 @@ class Settings:
             termination_log=environment.path(environment.TERMINATION_LOG) or _TERMINATION_LOG,
             first=tuple(read(environment.metrics, [])),
             limit=read(environment.message_limit, MAX_MESSAGE_BYTES),
+            drain_s=read(lambda: environment.number(environment.DRAIN_S), None) or _DRAIN_S,
             address=os.environ.get(environment.METRICS_ADDRESS) or _ADDRESS,
             port=read(lambda: environment.metrics_port(_PORT), _PORT),
             problem="; ".join(problems),
@@ -178,12 +181,14 @@ class Sidecar:
         sources = [source for source in (self._file, self._events) if source]
         for source in sources:
             source.ended = False  # what it was before the training ended
-        deadline = time.monotonic() + _DRAIN_S
+        deadline = time.monotonic() + self._settings.drain_s
         self._follow(lambda: time.monotonic() < deadline)
         if self._file and self._file.ended:
             self._take(self._file.rest())
         elif self._file:
             self._problem = f"the report file was not read to its end: {self._file.unread()} bytes"
+        if self._events and not self._events.ended:
+            self._problem = self._problem or "the event files were not read to their end"
         self._partial = not all(source.ended for source in sources)
         self._publish()
 

@@ -26,6 +26,8 @@ from primo_report.untrusted import is_number, loads, shortened, shown
 MAX_LINE_BYTES: Final = 64 * 1024
 MAX_METRICS: Final = 64
 MAX_NAME_LENGTH: Final = 128
+MAX_SHOWN: Final = 5
+EXAMPLE: Final = '{"metrics": {"loss": 0.1}}'
 MAX_STEP: Final = 2**63 - 1
 MAX_MESSAGE_BYTES: Final = 4096  # what the kubelet reads of a termination message
 # What metrics that nobody needs may fill: whoever adds containers to the pod, as meshes do, takes
@@ -166,8 +168,11 @@ def parse_report(line: bytes) -> Report:
     except ValueError as error:
         raise BadReportError(f"the line is not JSON: {error}") from None
     if not isinstance(record, dict):
-        raise BadReportError('the line is not an object like {"metrics": {"loss": 0.1}}')
-    return checked_report(record.get("metrics"), record.get("step"), record.get("fidelity"))
+        raise BadReportError(f"the line is not an object like {EXAMPLE}")
+    if "metrics" not in record:
+        there = ", ".join(shown(name) for name in list(record)[:MAX_SHOWN])
+        raise BadReportError(f"metrics: is missing (there are: {there}), expected {EXAMPLE}")
+    return checked_report(record["metrics"], record.get("step"), record.get("fidelity"))
 
 
 def _loads(text: str) -> Any:

@@ -22,7 +22,11 @@ def manifest(folder: Path, **fields: object) -> Path:
 
 
 def test_a_study_runs_to_its_front_and_its_picture(tmp_path: Path) -> None:
+    """In a namespace that nobody has made."""
     given = manifest(tmp_path)
+    small = json.loads(given.read_text())
+    small["metadata"]["namespace"] = "team"
+    given.write_text(json.dumps(small))
     running = primo(tmp_path, "run", "-f", str(given), "--workdir", str(TRIALS))
     output, _ = running.communicate(timeout=240)
     assert running.returncode == 0, output

@@ -86,14 +86,14 @@ class RunningSidecar:
     def message(self) -> Summary | None:
         """None while there is none; a torn one fails the test."""
         try:
-            with self._paused():
+            with self.paused():
                 text = self.message_file.read_text()
         except FileNotFoundError:
             return None
         return parse_summary(text) if text else None
 
     @contextmanager
-    def _paused(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Between two of its instructions, as a kill would find it.
 
         A file that is read while it is written may give the start of one message and the end of

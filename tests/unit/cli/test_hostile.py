@@ -22,7 +22,7 @@ def shown(words: str) -> str:
         pytest.param("[/home/me/train.py]", "[/home/me/train.py]", id="no closing tag"),
         pytest.param("[red]loss[/red]", "[red]loss[/red]", id="no colour"),
         pytest.param("\x1b[2J\x1b]0;title\x07", "?[2J?]0;title?", id="no escapes"),
-        pytest.param("a\r\nb\u202ec", "a??b?c", id="no other line, no other direction"),
+        pytest.param("a\r\nb\u202ec", "a?\n  b?c", id="lines of theirs, and one direction"),
         pytest.param(":smiley: https://x.example", ":smiley: https://x.example", id="no emoji"),
     ],
 )

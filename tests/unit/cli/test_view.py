@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from primo_cli.picture import best_so_far, save_front
-from primo_cli.view import front_table, one_line, study_view
+from primo_cli.view import front_table, last_words, one_line, study_view
 
 SPEC = {
     "objectives": [{"name": "error"}, {"name": "cost"}],
@@ -111,6 +111,16 @@ def test_failures_are_counted_by_reason_with_what_the_latest_says() -> None:
     text = shown(study_view(study(), [*TRIALS, *failed], 3.0))
     assert "2 Failed, the latest: exit code 2: no file trian.py" in text
     assert "1 OutOfMemory, the latest: no message" in text
+
+
+def test_of_a_traceback_the_table_has_the_last_line_and_the_end_all_of_them() -> None:
+    message = "exit code 1 (Error): Traceback:\n  File x, line 4\nKeyError: 'lr'\n"
+    text = shown(study_view(study(), [in_phase(3, "Failed", reason="Failed", message=message)], 1))
+    assert "1 Failed, the latest: KeyError: 'lr'" in text
+    ended = {"type": "Failed", "reason": "TooManyFailures", "message": message}
+    words = last_words({"status": {"phase": "Failed", "conditions": [ended]}})
+    lines = ["Traceback:", "    File x, line 4", "  KeyError: 'lr'"]
+    assert words.plain == f"Failed: TooManyFailures: exit code 1 (Error): {chr(10).join(lines)}"
 
 
 NO_CLAIM = '0/1 nodes are available: persistentvolumeclaim "nope" not found.'

@@ -38,7 +38,7 @@ def test_a_report_that_was_cut_is_told_from_one_that_is_missing() -> None:
 def test_a_report_that_was_cut_is_nobodys_last_words() -> None:
     failed = pod(1)
     failed["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = message()[:-20]
-    assert verdict(failed).message == "exit code 1 (Error)"
+    assert verdict(failed).message == "exit code 1 (Error): its log has its last words"
 
 
 def a_job(*conditions: dict[str, Any], **metadata: Any) -> dict[str, Any]:
@@ -308,6 +308,17 @@ def test_a_fidelity_is_reached_though_it_was_rounded_on_the_way(
     assert ended.reason is (reason if reason is Reason.COMPLETED else short)
 
 
+@pytest.mark.parametrize(("reached", "doubted"), [(3.9, False), (4.5, True), (9.0, True)])
+def test_a_run_that_went_far_beyond_what_it_was_asked_for_says_so(
+    reached: float, doubted: bool
+) -> None:
+    found = pod(0, message=message(fidelity=reached))
+    ended = outcome(found, False, None, False, run(fidelity=3.0), spec())
+    assert ended
+    assert ended.reason is Reason.COMPLETED
+    assert ("does the script train to PRIMO_FIDELITY?" in ended.message) is doubted
+
+
 @pytest.mark.parametrize("code", [0, 137, 143])
 def test_a_deadline_of_the_pod_is_one_however_its_script_takes_the_signal(code: int) -> None:
     """The kubelet minds `activeDeadlineSeconds` of the pod, the Job controller that of the Job."""
@@ -379,7 +390,7 @@ def test_a_failure_shows_the_last_words_and_not_our_own_record() -> None:
     found["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = "ValueError: bad lr"
     assert verdict(found).message == "exit code 1 (Error): ValueError: bad lr"
     found["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = message()
-    assert verdict(found).message == "exit code 1 (Error)"
+    assert verdict(found).message == "exit code 1 (Error): its log has its last words"
 
 
 def test_what_is_missing_is_named_with_what_was_seen() -> None:

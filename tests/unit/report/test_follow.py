@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primo_report.follow import Follower, _Splitter
+from primo_report.follow import MISSING, Follower, _Splitter
 from primo_report.wire import MAX_LINE_BYTES
 
 
@@ -26,7 +26,7 @@ def everything(follower: Follower) -> list[bytes]:
 def test_each_line_is_read_once_as_it_comes(path: Path) -> None:
     follower = Follower(path)
     assert follower.read() is None
-    assert follower.problem == "there is no report file"
+    assert follower.problem == MISSING
     path.write_bytes(b"one\ntwo\nthr")
     assert everything(follower) == [b"one", b"two"]
     assert follower.problem == ""
@@ -94,7 +94,7 @@ def test_a_removed_file_is_read_to_its_end(path: Path) -> None:
         path.unlink()
         file.write(b"two\n")
         assert everything(follower) == [b"two"]
-    assert follower.problem == "there is no report file"
+    assert follower.problem == MISSING
 
 
 def test_what_is_left_to_read_is_known(path: Path) -> None:
