@@ -27,7 +27,7 @@ class Output(StrEnum):
 Filenames = Annotated[
     list[str] | None, typer.Option("-f", "--filename", metavar="FILE", help="The same as FILE.")
 ]
-Gpus = Annotated[int, typer.Option(min=0, help="Pretend GPUs of the local cluster.")]
+Gpus = Annotated[int, typer.Option(min=0, max=1024, help="Pretend GPUs of the local cluster.")]
 StateDir = Annotated[
     Path | None,
     typer.Option(
@@ -264,6 +264,9 @@ def main() -> None:
     except PrimoError as error:
         lines = getattr(error, "problems", None) or (str(error),)
         print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
+        raise SystemExit(2) from None
+    except (OSError, UnicodeEncodeError) as error:  # a full disk, a folder that is none, a locale
+        print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -15,7 +15,9 @@ from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ConflictError as AlreadyExists
 from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
 from urllib3.exceptions import HTTPError
+from yaml import YAMLError
 
+from primo_operator.proxies import is_loopback
 from primo_optimizer import PrimoError
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -44,9 +46,11 @@ class Kube:
                 context=context,
                 client_configuration=configuration,
             )
-        except (config.ConfigException, OSError) as error:
+        except (config.ConfigException, OSError, YAMLError) as error:
             looked_at = kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION
             raise KubeError(f"no cluster: {looked_at}: {error}") from error
+        if is_loopback(configuration.host):
+            configuration.proxy = None  # the shell's has no way to our loopback
         with _told("no cluster"):
             self._client = DynamicClient(ApiClient(configuration))
 

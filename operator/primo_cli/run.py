@@ -1,5 +1,6 @@
 """`primo run`: a study from its manifest to its front."""
 
+import contextlib
 import signal
 import tempfile
 import time
@@ -141,7 +142,11 @@ def _watch(
 ) -> tuple[Manifest, list[Manifest]]:
     """Show the study until it has ended."""
     began, told, asked = time.monotonic(), "", False
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
+    with contextlib.ExitStack() as stack:
+        live = Live(console=console, refresh_per_second=4, transient=False)
+        if not console.is_terminal:
+            stack.callback(console.print)  # it ends in the middle of a line
+        stack.enter_context(live)
         while True:
             study, trials = _look(kube, name, namespace, tend)
             elapsed_s = time.monotonic() - began

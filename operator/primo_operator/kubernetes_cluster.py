@@ -11,8 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import config
@@ -30,6 +29,7 @@ from primo_operator.cluster import (
 )
 from primo_operator.mirror import Kind
 from primo_operator.notices import Throttle, event
+from primo_operator.proxies import proxy
 from primo_operator.renewal import LIMIT_S, Renewal
 from primo_operator.watching import Event, Page
 
@@ -86,16 +86,8 @@ def _client(configuration: Configuration) -> ApiClient:
     # Left to itself aiohttp asks the environment for a proxy, and ~/.netrc for a password, at each
     # call and in a thread: a quarter of the operator's CPU time under load.
     configuration.client_session_kwargs = {"trust_env": False}
-    configuration.proxy = configuration.proxy or _proxy(configuration.host)
+    configuration.proxy = configuration.proxy or proxy(configuration.host)
     return ApiClient(configuration)
-
-
-def _proxy(url: str) -> str | None:
-    """As HTTPS_PROXY, HTTP_PROXY and NO_PROXY say."""
-    parts = urlsplit(url)
-    if proxy_bypass(parts.hostname or ""):
-        return None
-    return getproxies().get(parts.scheme)
 
 
 class KubernetesCluster:

@@ -137,6 +137,16 @@ def test_a_deleted_job_leaves_neither_pod_nor_process(ns: Namespace, propagation
     assert processes(f"MARK={mark['value']}") == set()
 
 
+def test_a_pod_that_its_job_has_left_behind_can_be_deleted(ns: Namespace) -> None:
+    ns.run_job("j", shell(FOR_EVER))
+    pod = ns.pod_of("j")["metadata"]["name"]
+    ns.wait_phase(pod, "Running")
+    ns.delete("jobs", "j", propagationPolicy="Orphan")
+    ns.wait_gone("jobs", "j")
+    ns.delete("pods", pod)
+    ns.wait_gone("pods", pod)
+
+
 def test_a_finished_job_goes_when_its_time_has_come(ns: Namespace) -> None:
     ns.run_job("j", shell("exit 0"))
     ns.wait_condition("jobs", "j", "Complete")

@@ -14,6 +14,8 @@ def primo(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "primo_cli", *arguments, "--state-dir", str(folder / "state")],
         cwd=folder,
+        # Nothing on this machine is asked by way of a proxy, and this one leads nowhere.
+        env={**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

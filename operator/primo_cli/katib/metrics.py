@@ -28,7 +28,9 @@ _FOUND_BY_DEFAULT = re.compile(r"[A-Za-z0-9_|-]+")
 # command's exit code is the container's, not awk's. No `$(` in it: Kubernetes would expand it.
 READ_OUTPUT = r"""names=$1
 shift
-{ "$@" 2>&1; echo "$?" >"$PRIMO_REPORT_FILE.exit"; } | LC_ALL=C awk -v names="$names" '
+# Debian's awk waits for 4 KiB of input unless told not to.
+case `awk -W version 2>&1 </dev/null` in mawk*) at_once="-W interactive" ;; *) at_once= ;; esac
+{ "$@" 2>&1; echo "$?" >"$PRIMO_REPORT_FILE.exit"; } | LC_ALL=C awk $at_once -v names="$names" '
   BEGIN {
     report = ENVIRON["PRIMO_REPORT_FILE"]
     count = split(names, listed, " ")

@@ -68,7 +68,7 @@ def _sections(notes: Notes) -> Iterator[str]:
             yield f"# {fate.value}:"
         for note in found:
             yield from textwrap.wrap(
-                f"{note.field}: {note.text}",
+                "".join(c if c.isprintable() else " " for c in f"{note.field}: {note.text}"),
                 _WIDTH,
                 initial_indent="# - ",
                 subsequent_indent="#   ",

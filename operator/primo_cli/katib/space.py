@@ -118,6 +118,11 @@ def _range(parameter: Parameter, at: str, notes: Notes) -> dict[str, Any] | str:
     if (step := _step(parameter, at)) and not (whole and step == 1):
         stepped = _stepped(low, high, step)
         if isinstance(stepped, list):
+            if space.distribution in _LOG:
+                notes.approximated(
+                    f"{at}.feasibleSpace.distribution",
+                    f"{space.distribution} with a step: here all values are equally likely",
+                )
             return _ordinal(stepped, at, notes, f"step {step} of {low} to {high}")
         notes.approximated(
             f"{at}.feasibleSpace.step",

@@ -83,8 +83,8 @@ def convert(
     objectives = _objectives(spec, wishes, notes)
     namespace = metadata.get("namespace")
     template = convert_template(spec, space, resource, namespace, config_maps, notes)
-    others = [m for m in spec.objective.additional_metric_names if m not in wishes.objectives]
-    metrics = [*(objective["metric"] for objective in objectives), *others]
+    measured = [objective["metric"] for objective in objectives]
+    metrics = list(dict.fromkeys([*measured, *spec.objective.additional_metric_names]))
     reports = convert_metrics(
         spec, template.manifest, metrics, fidelity is not None, wishes.wrap, notes
     )
@@ -120,6 +120,9 @@ def _refuse_architectures(spec: Spec) -> None:
 def _metadata(manifest: Mapping[str, Any]) -> Json:
     given = manifest.get("metadata")
     metadata: Json = given if isinstance(given, dict) else {}
+    namespace = metadata.get("namespace")
+    if not isinstance(namespace, str | None):
+        raise CannotConvertError(f"metadata.namespace: {namespace!r} is not a name")
     name = metadata.get("name") or str(metadata.get("generateName") or "").rstrip("-")
     annotations = {
         key: value
@@ -128,7 +131,7 @@ def _metadata(manifest: Mapping[str, Any]) -> Json:
     }
     found = {
         "name": name,
-        "namespace": metadata.get("namespace"),
+        "namespace": namespace,
         "labels": metadata.get("labels"),
         "annotations": annotations,
     }
@@ -158,7 +161,7 @@ def _objectives(spec: Spec, wishes: Wishes, notes: Notes) -> list[Json]:
         # Not Katib's default: values of different moments are no trade-off that a model has.
         found.append(_objective(metric, goal, asked.get(metric, "latest"), taken, notes))
     for metric in given.additional_metric_names:
-        if metric not in wishes.objectives:
+        if metric not in (main, *wishes.objectives):
             notes.left_out(
                 f"objective.additionalMetricNames: {metric}",
                 "is no objective (--objective NAME=Minimize or NAME=Maximize makes it one)."

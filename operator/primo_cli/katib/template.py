@@ -30,6 +30,7 @@ _WHY_NOT = {
     "Workflow": "a PriMO trial is one pod, not a workflow",
 }
 _NAMESPACE = "KATIB_TRIAL_NAMESPACE"
+_BACKOFF_LIMIT = 6  # of a Job that says none
 # Kept by the API server, or put there by what the template was applied with.
 _NOT_OURS = ("kubectl.kubernetes.io/last-applied-configuration",)
 
@@ -136,7 +137,8 @@ def _job(source: Json, notes: Notes) -> Json:
         raise CannotConvertError(f"trialTemplate.trialSpec.kind: {kind!r} is not one of {known}")
     if not isinstance(spec, Mapping):
         raise CannotConvertError("trialTemplate.trialSpec.spec: is missing")
-    job = copy.deepcopy(dict(spec)) if kind == "Job" else _only_replica(kind, spec, notes)
+    whole = {"backoffLimit": _BACKOFF_LIMIT, **spec}
+    job = copy.deepcopy(whole) if kind == "Job" else _only_replica(kind, spec, notes)
     containers = _mapping(_mapping(job.get("template")).get("spec")).get("containers")
     listed = containers if isinstance(containers, list) else []
     if not listed or not all(isinstance(container, dict) for container in listed):
@@ -155,7 +157,20 @@ def _only_replica(kind: str, spec: Mapping[str, Any], notes: Notes) -> Json:
             f"trialTemplate.trialSpec.spec.{field}: {many} are {count} pods, and a PriMO trial is"
             " one"
         )
+    if _count(_mapping(spec.get("elasticPolicy")).get("maxReplicas")) > 1:
+        raise CannotConvertError(
+            "trialTemplate.trialSpec.spec.elasticPolicy: up to"
+            f" {spec['elasticPolicy']['maxReplicas']} pods, and a PriMO trial is one"
+        )
     replica = next(r for r in roles.values() if _count(r.get("replicas", 1)))
+    rest = [f"spec.{key}" for key in spec if key not in (field, "runPolicy")]
+    rest += [f"spec.{field}.restartPolicy"] if replica.get("restartPolicy") else []
+    for part in rest:
+        notes.left_out(
+            f"trialTemplate.trialSpec.{part}",
+            f"it is {kind}'s: if the training needs it, say it in its command, its env or"
+            " spec.retries",
+        )
     notes.approximated(
         "trialTemplate.trialSpec.kind",
         f"{kind} of one replica is its pod as a Job. What the training operator set (MASTER_ADDR,"
@@ -254,7 +269,7 @@ def _take_what_the_study_decides(job: Json, notes: Notes) -> int:
         job.pop(field, None)
     retries = job.pop("backoffLimit", None)
     if isinstance(retries, int) and retries > 0:
-        notes.mapped(f"{at}.backoffLimit", "is spec.retries.application")
+        notes.mapped(f"{at}.backoffLimit", f"{retries} is spec.retries.application")
     for field, why in DECIDED_BY_THE_STUDY.items():
         if job.pop(field, None) is not None:
             notes.left_out(f"{at}.{field}", why)

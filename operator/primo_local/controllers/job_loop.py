@@ -63,6 +63,7 @@ class JobController:
         self._queue: WorkQueue[Key] = WorkQueue()
         # By the owner's name, not its uid: of one name there may be pods of a Job that is gone.
         self._pods_of: dict[Key, dict[Key, Obj]] = defaultdict(dict)
+        self._job_of: dict[Key, Key] = {}
         self._backoff: dict[str, Backoff] = {}  # by the Job's uid
         jobs.on_change(self._job_changed)
         pods.on_change(self._pod_changed)
@@ -83,16 +84,19 @@ class JobController:
         pod = after or before
         assert pod is not None
         owner = controller_of(pod)
-        if owner is None:
+        # One that was left behind (--cascade=orphan) is still to be let go.
+        known = self._job_of.pop(key_of(pod), None)
+        key = (pod["metadata"]["namespace"], owner["name"]) if owner else known
+        if key is None:
             return
-        key = pod["metadata"]["namespace"], owner["name"]
         siblings = self._pods_of[key]
-        if after is None:
+        if after is None or not (owner or is_tracked(after)):
             siblings.pop(key_of(pod), None)
             if not siblings:
                 del self._pods_of[key]
         else:
             siblings[key_of(pod)] = after
+            self._job_of[key_of(pod)] = key
         self._queue.add(key)
 
     async def _look(self, key: Key) -> None:

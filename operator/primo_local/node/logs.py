@@ -67,7 +67,7 @@ def _is_recent(entry: Entry, since: datetime | None) -> bool:
 
 
 def entries_of(text: bytes) -> Iterator[Entry]:
-    for line in text.splitlines():
+    for line in text.split(b"\n"):  # not splitlines: progress bars write \r within a line
         if entry := parse(line):
             yield entry
 

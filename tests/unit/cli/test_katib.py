@@ -110,6 +110,7 @@ def test_a_plain_experiment(checker: Checker) -> None:
             "algorithm": {"name": "random"},
             "budget": {"trials": 20},
             "parallelism": 3,
+            "retries": {"application": 6},
             "trialTemplate": {
                 "spec": {
                     "template": {
@@ -213,6 +214,10 @@ def test_parameters(checker: Checker, given: Manifest, expected: Manifest) -> No
         (parameter("double", min="0", max="1", distribution="normal"), "the middle of the range"),
         (parameter("double", min="0.1", max="1", step="0.1", distribution="normal"), "the middle"),
         (parameter("double", min="0", max="1", distribution="logUniform"), "needs a min above 0"),
+        (
+            parameter("double", min="0.1", max="1", step="0.1", distribution="logUniform"),
+            "logUniform with a step: here all values are equally likely",
+        ),
     ],
 )
 def test_what_a_parameter_loses_is_told(given: Manifest, words: str) -> None:
@@ -305,6 +310,25 @@ def objectives(wishes: dict[str, str] | None = None, **fields: Any) -> list[Mani
 )
 def test_one_objective(fields: Manifest, expected: Manifest) -> None:
     assert objectives(**fields) == [{"name": "acc", "metric": "acc", **expected}]
+
+
+def test_a_metric_that_is_named_twice_is_one() -> None:
+    objective = {"type": "minimize", "objectiveMetricName": "loss"}
+    given = experiment(objective={**objective, "additionalMetricNames": ["loss", "cost", "cost"]})
+    made = convert(given, wishes=WRAP)
+    assert "loss: is no objective" not in told(made, Fate.LEFT_OUT)
+    assert "loss cost" in pod(made)["containers"][0]["command"]
+
+
+def test_a_namespace_that_is_none_is_named() -> None:
+    given = experiment()
+    given["metadata"]["namespace"] = 1.5
+    assert refusal(given) == "metadata.namespace: 1.5 is not a name"
+
+
+def test_a_line_of_the_report_stays_one() -> None:
+    made = convert(experiment(algorithm={"algorithmName": "t\u2028x: y"}))
+    assert load_all(comments("title", made.notes) + "a: 1\n") == [{"a": 1}]
 
 
 def test_an_additional_metric_becomes_an_objective_on_demand() -> None:
@@ -686,9 +710,24 @@ def test_a_job_of_one_replica_is_its_pod(checker: Checker, trial: Manifest) -> N
     assert checker.check(made.manifest) == []
 
 
+def elastic(most: int) -> Manifest:
+    trial = replicas("PyTorchJob", "pytorchReplicaSpecs", Master=1)
+    policy = {"minReplicas": 1, "maxReplicas": most}
+    trial["spec"] |= {"nprocPerNode": "4", "elasticPolicy": policy}
+    return trial
+
+
+def test_what_else_a_training_operator_was_told_is_named() -> None:
+    made = convert(experiment(trialTemplate=template(elastic(1))))
+    left_out = told(made, Fate.LEFT_OUT)
+    for part in ("nprocPerNode", "elasticPolicy", "pytorchReplicaSpecs.restartPolicy"):
+        assert f"trialSpec.spec.{part}: it is PyTorchJob's" in left_out
+
+
 @pytest.mark.parametrize(
     ("trial", "reason"),
     [
+        (elastic(4), "spec.elasticPolicy: up to 4 pods, and a PriMO trial is one"),
         (replicas("PyTorchJob", "pytorchReplicaSpecs", Master=1, Worker=1), "Master 1, Worker 1"),
         (replicas("TFJob", "tfReplicaSpecs", Worker=2), "Worker 2 are 2 pods"),
         (replicas("TFJob", "pytorchReplicaSpecs", Worker=1), "none are 0 pods"),
@@ -902,6 +941,15 @@ def test_the_wrapper_reads_what_katibs_collector_read(
 def test_the_wrapper_passes_output_and_exit_code_on(tmp_path: Path) -> None:
     script = 'echo loss=1; echo "oh no" >&2; exit 3'
     assert wrapped(tmp_path, script) == (3, "loss=1\noh no\n", [{"loss": 1}])
+
+
+@needs_shell
+def test_the_wrapper_passes_on_each_line_at_once(tmp_path: Path) -> None:
+    """The script prints the second when the first has been reported."""
+    report = tmp_path / "report.jsonl"
+    waits = f"until [ -s {report} ]; do sleep 0.05; done"
+    code, output, reports = wrapped(tmp_path, f"echo loss=1; {waits}; echo loss=2")
+    assert (code, output, reports) == (0, "loss=1\nloss=2\n", [{"loss": 1}, {"loss": 2}])
 
 
 @needs_shell

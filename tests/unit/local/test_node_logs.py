@@ -59,6 +59,13 @@ def test_more_lines_than_there_are_is_all_of_them(log: Path) -> None:
     assert shown(log, Options(tail_lines=99)) == shown(log, Options())
 
 
+def test_a_progress_bar_hides_nothing(log: Path) -> None:
+    bar = "0%|\r50%|####\rValueError: lr is too large"
+    log.write_bytes(f"2026-01-01T00:00:00.000000000Z stderr F {bar}\n".encode())
+    assert shown(log, Options()) == f"{bar}\n"
+    assert logs.tail_for_message(log) == f"{bar}\n"
+
+
 def test_what_was_rotated_away_comes_first(log: Path) -> None:
     logs.rotated(log).write_text("2025-12-31T00:00:00.000000000Z stdout F before\n")
     assert shown(log, Options()).startswith("before\nline 0\n")
