@@ -156,15 +156,27 @@ def _spent(study: Study, now: float) -> Ending | None:
         spent = f"{study.numbers_used} trials of {budget.trials}"
     if spent is None:
         return None
-    message = f"used up: {spent}{_empty_handed(study)}"
-    return Ending(StudyPhase.COMPLETED, "BudgetExhausted", message, _terminate(study))
+    return _over(study, "BudgetExhausted", f"used up: {spent}", _terminate(study))
 
 
 def _nothing_left(study: Study) -> Ending | None:
     if study.asked_in_vain and study.settled:
-        message = f"every configuration of the search space has been tried{_empty_handed(study)}"
-        return Ending(StudyPhase.COMPLETED, "SpaceExhausted", message)
+        return _over(
+            study, "SpaceExhausted", "every configuration of the search space has been tried"
+        )
     return None
+
+
+def _over(study: Study, reason: str, message: str, terminate: bool = False) -> Ending:
+    """All has been done that was to be done; a study that has seen nothing of it has failed."""
+    message += _empty_handed(study)
+    if not study.unfinished and not any(study.parts(_observed)):
+        return Ending(StudyPhase.FAILED, "NothingObserved", message, terminate)
+    return Ending(StudyPhase.COMPLETED, reason, message, terminate)
+
+
+def _observed(trials: Sequence[TrialRecord]) -> bool:
+    return any(trial.observations for trial in trials)
 
 
 def _empty_handed(study: Study) -> str:

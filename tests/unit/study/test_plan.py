@@ -431,7 +431,19 @@ INFEASIBLE = replace(DONE, observations=(replace(seen(), feasible=False),))
             id="an infeasible trial meets no target",
         ),
         pytest.param(
-            study(spec=spec(budget={"duration": "1m"})), "BudgetExhausted", id="the time is over"
+            study(DONE, spec=spec(budget={"duration": "1m"})),
+            "BudgetExhausted",
+            id="the time is over",
+        ),
+        pytest.param(
+            study(spec=spec(budget={"duration": "1m"})),
+            "NothingObserved",
+            id="the time is over, and nothing was observed",
+        ),
+        pytest.param(
+            study(trial(0), spec=spec(budget={"duration": "1m"})),
+            "BudgetExhausted",
+            id="the time is over, and something may still be observed",
         ),
         pytest.param(
             study(DONE, spec=spec(budget={"fullEvaluations": 1})),
@@ -529,7 +541,8 @@ FAILED = trial(2, PHASE.FAILED, ended(reason="Failed"), reason="Failed")
 def test_a_study_that_ends_without_a_front_says_why(found: Study, message: str) -> None:
     end = ending(found, NOW)
     assert end
-    assert (end.phase, end.message) == (StudyPhase.COMPLETED, message)
+    phase = StudyPhase.FAILED if "no trial was observed;" in message else StudyPhase.COMPLETED
+    assert (end.phase, end.message) == (phase, message)
 
 
 def test_an_ended_study_stays_so_until_its_spec_is_edited() -> None:
