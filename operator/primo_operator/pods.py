@@ -43,6 +43,8 @@ OF_THE_POD: Mapping[str | None, Reason] = {
     "DeadlineExceeded": Reason.DEADLINE_EXCEEDED,
 }
 NEVER = "1970-01-01T00:00:00Z"
+# A pod that has its node gets its volumes and its network within seconds.
+CREATED_WITHIN_S = 60.0
 CLOCKS_WITHIN_S = 10.0
 MAX_NAMES = 10
 MAX_REASON = 64
@@ -109,7 +111,7 @@ def waiting(pod: Object) -> Waiting | None:
             # Of any scheduler's: it may say what it likes.
             reason = _text(condition.get("reason"))[:MAX_REASON] or "Unschedulable"
             return Waiting(reason, _text(condition.get("message")), endless=False)
-    return None
+    return _creating(pod) if mains else None
 
 
 def outcome(
@@ -140,6 +142,22 @@ def outcome(
             return _lost(pod, verdict)
         return None
     return _ended(pod, run, spec)
+
+
+def _creating(pod: Object) -> Waiting | None:
+    """It has its node, which creates no container, not even ours; its status does not say why."""
+    states = [container.get("state") or {} for container in _containers(pod)]
+    if not _condition(pod, "PodScheduled") or not all("waiting" in state for state in states):
+        return None
+    words = (state["waiting"].get("reason") for state in states)
+    reason = next(filter(None, words), "ContainerCreating")
+    since, name = starting_since(pod), pod["metadata"]["name"]
+    message = (
+        f"its containers are not created, since {since}: see the Events of pod {name}"
+        " (a volume, a ConfigMap or Secret, the network, an image)"
+    )
+    due_at = epoch(since) + CREATED_WITHIN_S
+    return Waiting(_text(reason)[:MAX_REASON], message, endless=False, due_at=due_at)
 
 
 def _without_pod(job: Object | None) -> Outcome | None:

@@ -279,7 +279,7 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
             return [Stop(trial, end.message)]
         if _held(study):
             return []
-        return _note(trial) if evidence.lingering else [Retry(trial)]
+        return _note(trial, now) if evidence.lingering else [Retry(trial)]
     if evidence.outcome and evidence.unsearched:
         return [Search(trial)]
     if evidence.outcome:
@@ -297,7 +297,7 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
             return [Record(trial, _gone(trial))]
         case JobState.UNMADE:
             launch = not (evidence.lingering or _held(study))
-            return [*_note(trial), *([Launch(trial)] if launch else [])]
+            return [*_note(trial, now), *([Launch(trial)] if launch else [])]
         case JobState.PRESENT:
             if _overdue(trial, now):
                 assert evidence.waiting
@@ -307,7 +307,7 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
                 return [NoteQueuedAgain(trial, evidence.waiting)]
             if evidence.running and trial.phase is TrialPhase.QUEUED:
                 return [NoteStarted(trial)] if now >= _noted_at(trial, now) else []
-            return _note(trial)
+            return _note(trial, now)
 
 
 def _gone(trial: TrialRecord) -> Outcome:
@@ -346,8 +346,8 @@ def _for_reported(study: Study, trial: TrialRecord, end: Ending | None, now: flo
     if end and end.terminate:
         return [Stop(trial, end.message)]
     if study.access.refused or now < awaiting.asked_at(study, trial):
-        return _note(trial)
-    return [*_note(trial), Query(trial, awaiting.questions(study, trial))]
+        return _note(trial, now)
+    return [*_note(trial, now), Query(trial, awaiting.questions(study, trial))]
 
 
 def _retries_asked(study: Study, slots: int) -> list[RetryAsked]:
@@ -389,11 +389,12 @@ def _to_suspend(study: Study, trial: TrialRecord) -> bool:
     return bool(study.spec.suspend) and queued and known
 
 
-def _note(trial: TrialRecord) -> list[Action]:
+def _note(trial: TrialRecord, now: float) -> list[Action]:
     why, told = trial.evidence.waiting, trial.run if trial.run.open else trial
-    if why and (told.reason, told.message) != (why.reason, why.message[:MAX_MESSAGE]):
-        return [NoteWaiting(trial, why)]
-    return []
+    if why is None or now < why.due_at:
+        return []
+    said = (told.reason, told.message) == (why.reason, why.message[:MAX_MESSAGE])
+    return [] if said else [NoteWaiting(trial, why)]
 
 
 def _held(study: Study) -> bool:
@@ -478,6 +479,8 @@ def _wake_at(study: Study, end: Ending | None, now: float) -> float | None:
     unfinished = study.unfinished_trials
     times = [deadline for t in unfinished if (deadline := _deadline(t))]
     times += [due for t in unfinished for due in awaiting.moments(study, t) if due > now]
+    told = (t.evidence.waiting.due_at for t in unfinished if t.evidence.waiting)
+    times += [due for due in told if due > now]
     starting = (t for t in unfinished if t.evidence.running and t.phase is TrialPhase.QUEUED)
     times += [due for t in starting if (due := _noted_at(t, now)) > now]
     to_end = end is None and not study.held

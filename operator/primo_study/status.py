@@ -405,13 +405,24 @@ def _running(study: Study, phase: StudyPhase, end: Ending | None) -> Said:
         return ("Running", "False", study.access.refused.value, study.access.message)
     if phase is StudyPhase.PENDING:
         return ("Running", "False", "Pending", "nothing has been started yet")
-    for trial in study.to_retry:
-        why = trial.evidence.waiting
-        if why and not study.unfinished:
-            return ("Running", "True", why.reason, f"trial {trial.number} waits: {why.message}")
+    if waits := _waits(study):
+        return ("Running", "True", *waits)
     if end:
         return ("Running", "True", "Draining", f"waits for runs under way; {end.message}")
     return ("Running", "True", phase.value, "trials are started as slots become free")
+
+
+def _waits(study: Study) -> tuple[str, str] | None:
+    """What the first trial waits for, where no run is under way."""
+    trials = study.unfinished_trials
+    if any(trial.phase is TrialPhase.RUNNING for trial in trials):
+        return None
+    for trial in trials or study.to_retry:
+        # Of an open run what has been written: what is seen of a pod may pass at once.
+        why = trial.run if trial.run.open else trial.evidence.waiting
+        if why and why.reason:
+            return why.reason, f"trial {trial.number} waits: {why.message}"
+    return None
 
 
 def _finished(kind: StudyPhase, phase: StudyPhase, end: Ending | None) -> Said:

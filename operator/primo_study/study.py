@@ -125,12 +125,14 @@ class Waiting:
             queue is not of this kind.
         seen_at: when it was found by asking, in seconds since the epoch; what is found late, after
             the API server was away, may be about to cure itself.
+        due_at: not told before, in seconds since the epoch: most get over it by then.
     """
 
     reason: str
     message: str
     endless: bool
     seen_at: float = float("-inf")
+    due_at: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -876,6 +876,27 @@ def test_a_run_whose_node_is_gone_says_that_its_pod_has_not_ended() -> None:
     assert {run["reason"] for run in _runs(world)} == {"Lost", "Completed"}
 
 
+def test_a_pod_whose_containers_are_not_created_is_told_of_by_its_trial_and_its_study() -> None:
+    world = World(Scenario(trials=1, parallelism=1, rungs=1))
+    start, world.kubelet._start = world.kubelet._start, lambda *_: None  # type: ignore[method-assign]
+    world.advance(10.0)
+    ((name, pod),) = world.api.objects[Kind.POD].items()
+    scheduled = {**condition("PodScheduled"), "lastTransitionTime": stamp(world.now)}
+    status = waiting_pod("PodInitializing")["status"]
+    world.api.edit(Kind.POD, name, {"status": {**status, "conditions": [scheduled]}})
+    (trial,) = world.api.objects[Kind.TRIAL]
+    world.advance(30.0)
+    assert "status" not in world.api.objects[Kind.TRIAL][trial]
+    world.advance(2 * START_DEADLINE_S)
+    said = world.api.objects[Kind.TRIAL][trial]["status"]
+    assert (said["phase"], said["reason"]) == ("Queued", "PodInitializing")
+    (running,) = [c for c in _conditions(world) if c["type"] == "Running"]
+    assert running["message"] == f"trial 0 waits: {said['message']}"
+    start(name, pod["metadata"]["uid"])
+    world.run()
+    assert _phases(world) == ["Completed"]
+
+
 def test_a_run_that_waited_long_for_a_gpu_has_time_to_start_when_it_gets_one() -> None:
     world = World(Scenario(trials=1, parallelism=1, rungs=1))
     start, world.kubelet._start = world.kubelet._start, lambda *_: None  # type: ignore[method-assign]

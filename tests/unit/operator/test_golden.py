@@ -38,6 +38,7 @@ def test_there_are_objects_of_each_released_version() -> None:
 
 
 def test_they_are_understood_and_nothing_is_decided_anew(kept: Kept) -> None:
+    _say_what_the_first_run_waits_for(kept)
     before = copy.deepcopy((kept.study, kept.trials))
     # Of another version: neither may be a reason to do anything.
     reconciler = kept.passes(Settings(sidecar_image="primo-sidecar:99.0.0"))
@@ -46,6 +47,16 @@ def test_they_are_understood_and_nothing_is_decided_anew(kept: Kept) -> None:
     assert not memory.spec.unknown
     assert kept.writes == []
     assert (kept.study, kept.trials) == before
+
+
+def _say_what_the_first_run_waits_for(kept: Kept) -> None:
+    """Version 0.1.0 did not, where no run was under way."""
+    phases = {trial.get("status", {}).get("phase") for trial in kept.trials.values()}
+    (running,) = [c for c in kept.study["status"]["conditions"] if c["type"] == "Running"]
+    if running["status"] == "True" and phases == {"Queued"}:
+        first = min(kept.trials.values(), key=lambda trial: trial["spec"]["number"])
+        message = f"trial {first['spec']['number']} waits: {first['status']['message']}"
+        running |= {"reason": first["status"]["reason"], "message": message}
 
 
 def test_what_a_later_version_has_added_survives_what_this_one_writes() -> None:

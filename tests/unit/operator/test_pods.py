@@ -10,6 +10,7 @@ from primo_operator.pods import outcome, starting_since, times, waiting
 from primo_report.wire import Reduced, Rejection, Summary, format_summary
 from primo_study import record
 from primo_study.phases import Reason
+from primo_study.study import epoch
 from support.builders import condition, pod, run, spec, trial, waiting_pod
 
 NAN = float("nan")
@@ -477,6 +478,33 @@ def test_why_a_pod_does_not_start(
 ) -> None:
     why = waiting(found)
     assert (why.reason if why else None, why.endless if why else None) == (reason, endless)
+
+
+SCHEDULED = {**condition("PodScheduled"), "lastTransitionTime": "2027-01-15T08:05:00Z"}
+
+
+def uncreated() -> dict[str, Any]:
+    found = waiting_pod("PodInitializing", "")
+    found["status"]["conditions"] = [SCHEDULED]
+    return found
+
+
+def test_a_pod_whose_containers_are_not_created_says_so_after_a_minute() -> None:
+    """A Secret that is not there, say: only the pod's Events have more."""
+    why = waiting(uncreated())
+    assert why
+    assert (why.reason, why.endless) == ("PodInitializing", False)
+    assert why.message.startswith(
+        "its containers are not created, since 2027-01-15T08:05:00Z: see the Events of pod p"
+    )
+    assert why.due_at == epoch("2027-01-15T08:06:00Z")
+
+
+def test_a_pod_whose_containers_come_to_be_waits_for_nothing() -> None:
+    """Its image is pulled, or an init container has its work."""
+    begun = uncreated()
+    begun["status"]["initContainerStatuses"][0]["state"] = {"running": {}}
+    assert waiting(begun) is None
 
 
 def test_a_container_that_ends_again_and_again_says_why() -> None:

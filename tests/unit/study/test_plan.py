@@ -179,6 +179,13 @@ def test_a_run_that_does_not_start(waiting: Waiting, expected: list[type[Action]
     assert kinds(found, CREATED + START_DEADLINE_S) == expected
 
 
+def test_what_most_get_over_is_told_when_it_is_due_and_that_wakes_us() -> None:
+    slow = Waiting("ContainerCreating", "words", endless=False, due_at=NOW + 5)
+    found = study(trial(0, evidence=there(waiting=slow)), trial(1))
+    assert decide(found, NOW) == Plan((), NOW + 5)
+    assert kinds(found, NOW + 5) == [NoteWaiting]
+
+
 SUSPENDED = spec(suspend=True)
 TAKEN_BACK = ended(reason="Suspended")
 

@@ -114,6 +114,16 @@ def test_a_study_that_only_waits_to_retry_says_for_what() -> None:
     assert condition(status(study(failed, RUNNING)), "Running")["reason"] != "PodLingers"
 
 
+def test_a_study_of_which_no_run_is_under_way_says_what_the_first_waits_for() -> None:
+    waits = run(reason="Unschedulable", message="no claim of this name")
+    found = study(trial(3, PHASE.QUEUED), trial(4, PHASE.QUEUED, waits))
+    told = condition(status(found), "Running")
+    assert (told["status"], told["reason"]) == ("True", "Unschedulable")
+    assert told["message"] == "trial 4 waits: no claim of this name"
+    others = study(RUNNING, trial(4, PHASE.QUEUED, waits))
+    assert condition(status(others), "Running")["reason"] == "InitialDesign"
+
+
 def test_the_time_of_suspensions_adds_up_when_the_study_goes_on() -> None:
     found = study(RUNNING, spec=SUSPENDED, status={"phase": "InitialDesign"})
     first = status(found, CREATED + 10)
