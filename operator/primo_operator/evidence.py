@@ -44,6 +44,7 @@ class Traces:
         refused: why the Job could not be made.
         final: how the run ends for that reason, if no retry can help.
         podless: why the Job has no pod.
+        stuck_since: when its pod was first seen to wait for what cannot cure itself.
         searched: the Job has ended, and pods were listed since then.
         measured: what Prometheus has said of the run.
     """
@@ -57,6 +58,7 @@ class Traces:
     refused: Waiting | None = None
     final: Outcome | None = None
     podless: Waiting | None = None
+    stuck_since: float | None = None
     searched: bool = False
     measured: Measured = field(default_factory=Measured)
 
@@ -78,17 +80,21 @@ def evidence(traces: Traces) -> Evidence:
     suspended = bool(job and job["spec"].get("suspend"))
     started_at, ended_at = times(pod) if pod else (None, None)
     unmade = state is JobState.UNMADE
+    waits = (
+        (traces.refused if unmade else None)
+        or (LINGERS if unmade and lingering else None)
+        or _waiting(traces, pod, gone)
+    )
+    stuck = pod is not None and not gone and waits is not None and waits.endless
     return Evidence(
         job=state,
         job_uid=job["metadata"]["uid"] if job else None,
         running=pod is not None and not gone and not suspended and main_started(pod),
         suspended=suspended,
-        waiting=(traces.refused if unmade else None)
-        or (LINGERS if unmade and lingering else None)
-        or _waiting(traces, pod, gone),
+        waiting=waits,
         outcome=(traces.final if unmade else None)
         or outcome(pod, gone, job, state is JobState.GONE, run, traces.spec),
-        since=_since(job, pod) if job else None,
+        since=traces.stuck_since if stuck else _since(job, pod) if job else None,
         lingering=lingering,
         template=_template(job, state, traces.spec),
         gpus=(gpus(job["spec"]["template"]["spec"]) or None) if job else None,

@@ -43,6 +43,20 @@ class TooLarge:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A pod waits for what cannot cure itself.
+
+    Attributes:
+        crashes: a container of it ends again and again: that it runs now and then is no cure.
+        since: when it was first seen so, by the API server's clock.
+    """
+
+    pod: str
+    crashes: bool
+    since: float
+
+
 @dataclass(slots=True)
 class Memory:
     """About one study.
@@ -56,6 +70,7 @@ class Memory:
         too_large: by the trial's name.
         unkept: what the API server did not keep of the latest write to a kind, in words.
         podless: why a Job has no pod, by the Job's name.
+        stuck: since when a run's pod cannot start, by the Job's name.
         events_read_at: when that was last asked, by the API server's clock.
         searched: Jobs that have ended, by name, whose pods were listed since then.
         noted: what a run was said to wait for, and when, by its Job's name.
@@ -91,6 +106,7 @@ class Memory:
     too_large: dict[str, TooLarge] = field(default_factory=dict)
     unkept: dict[Kind, str] = field(default_factory=dict)
     podless: dict[str, Waiting] = field(default_factory=dict)
+    stuck: dict[str, Stuck] = field(default_factory=dict)
     events_read_at: float = 0.0
     searched: dict[str, bool] = field(default_factory=dict)
     noted: dict[str, tuple[Waiting, float]] = field(default_factory=dict)

@@ -10,9 +10,9 @@ from operator import attrgetter
 from primo_operator import names
 from primo_operator.cluster import Object
 from primo_operator.evidence import Traces, evidence, job_of
-from primo_operator.memory import Memory, fingerprint
+from primo_operator.memory import Memory, Stuck, fingerprint
 from primo_operator.mirror import Family, Kind
-from primo_operator.pods import VERDICTS, final_verdict, lingers
+from primo_operator.pods import CRASHES, VERDICTS, final_verdict, lingers
 from primo_operator.views import TrialView, ttl_s
 from primo_optimizer import SearchSpace
 from primo_study.blocks import Block
@@ -172,6 +172,23 @@ def _asked_at(evidence: Evidence, said: Waiting | None) -> float | None:
     return None
 
 
+def note_stuck(memory: Memory, study: Study, now: float) -> bool:
+    """Remember since when pods cannot start; True if that has changed.
+
+    From then on their time to start counts: what came before, a long pull say, was no failure.
+    """
+    before = dict(memory.stuck)
+    for trial in study.unfinished_trials:
+        job, pod, why = trial.run.job, trial.evidence.pod, trial.evidence.waiting
+        known = memory.stuck.get(job)
+        if pod and why and why.endless:
+            if known is None or known.pod != pod:
+                memory.stuck[job] = Stuck(pod, why.reason == CRASHES, now)
+        elif known and not (known.crashes and known.pod == pod and not trial.evidence.running):
+            del memory.stuck[job]
+    return memory.stuck != before
+
+
 def prune(family: Family, memory: Memory, study: Study) -> None:
     """Forget what concerns no open run, and which trials were too large before an edit."""
     for name in list(memory.too_large):
@@ -184,6 +201,7 @@ def prune(family: Family, memory: Memory, study: Study) -> None:
         memory.gone,
         memory.refusals,
         memory.podless,
+        memory.stuck,
         memory.searched,
         memory.noted,
     )
@@ -423,6 +441,7 @@ def _traces(
     assert trial
     name = trial.run.job
     job, refusal = jobs.get(name), memory.refusals.get(name)
+    stuck = memory.stuck.get(name)
     earlier = {run.job for run in trial.runs} - ({name} if trial.run.open else set())
     return Traces(
         trial,
@@ -434,6 +453,7 @@ def _traces(
         refused=refusal.waiting if refusal else None,
         final=refusal.final if refusal else None,
         podless=memory.podless.get(name),
+        stuck_since=stuck.since if stuck else None,
         searched=name in memory.searched,
         measured=memory.measured.get(name) or Measured(),
     )

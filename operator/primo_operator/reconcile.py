@@ -26,7 +26,7 @@ from primo_operator.failures import obstacle
 from primo_operator.memory import Memory, fingerprint
 from primo_operator.mirror import Key, Kind, Mirror, version
 from primo_operator.notices import one_line
-from primo_operator.observe import podless_at, prune
+from primo_operator.observe import note_stuck, podless_at, prune
 from primo_operator.ports import (
     Answer,
     Clock,
@@ -129,6 +129,8 @@ class Reconciler:
         prune(self.mirror.family(key), self.memories[key], study)
         if self._writer.lacks_trials(key, study):
             return 0.0
+        if note_stuck(self.memories[key], study, self.clock.now()):
+            study = self._writer.observe(key) or study
         seen = study
         study = await self._read_sources(key, study)
         moved = await self._read_podless(key, study)

@@ -149,7 +149,8 @@ class Evidence:
 
     Attributes:
         job_uid: of its Job, if that is there.
-        since: when it last came closer to its start, in seconds since the epoch.
+        since: when it last came closer to its start, in seconds since the epoch; of a pod that
+            cannot start, when that was first seen, None before that is remembered.
         suspended: its Job is: it waits in a queue, or was sent back into it.
         lingering: a pod of an earlier run still exists, or may come to be; it may still write
             checkpoints.

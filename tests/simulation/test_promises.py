@@ -913,6 +913,50 @@ def test_a_run_that_waited_long_for_a_gpu_has_time_to_start_when_it_gets_one() -
     assert _phases(world) == ["Completed"]
 
 
+def _waits(world: World, status: Object) -> None:
+    """The study's one pod, which has its node, comes to this."""
+    ((name, pod),) = world.api.objects[Kind.POD].items()
+    since = pod["metadata"]["creationTimestamp"]
+    scheduled = {**condition("PodScheduled"), "lastTransitionTime": since}
+    world.api.edit(Kind.POD, name, {"status": {**status, "conditions": [scheduled]}})
+
+
+def _unstarted() -> tuple[World, Any]:
+    """A world with one pod that does not start, and what starts it."""
+    world = World(Scenario(trials=1, parallelism=1, rungs=1, infrastructure=0))
+    start, world.kubelet._start = world.kubelet._start, lambda *_: None  # type: ignore[method-assign]
+    while not world.api.objects[Kind.POD]:
+        world.advance(1.0)
+    ((name, pod),) = world.api.objects[Kind.POD].items()
+    return world, lambda: start(name, pod["metadata"]["uid"])
+
+
+def test_a_pull_that_fails_once_after_a_long_time_fails_no_run() -> None:
+    world, start = _unstarted()
+    for _ in range(2):
+        _waits(world, waiting_pod("ContainerCreating")["status"])
+        world.advance(START_DEADLINE_S + 20.0)
+        _waits(world, waiting_pod("ErrImagePull")["status"])
+        world.advance(5.0)
+    start()
+    world.run()
+    assert _phases(world) == ["Completed"]
+
+
+def test_a_sidecar_that_crashes_again_and_again_fails_its_run_though_it_runs_now_and_then() -> None:
+    world, _ = _unstarted()
+    crashes = waiting_pod("CrashLoopBackOff", of=names.SIDECAR)["status"]
+    runs = waiting_pod("PodInitializing")["status"]
+    runs["initContainerStatuses"][0]["state"] = {"running": {}}
+    by_turns = [(crashes, START_DEADLINE_S / 2 - 10.0), (runs, 10.0)]
+    for status, for_s in [*by_turns, *by_turns, (crashes, 10.0)]:
+        assert _phases(world) == ["Queued"]
+        _waits(world, status)
+        world.advance(for_s)
+    assert _phases(world) == ["Failed"]
+    assert [run["reason"] for run in _runs(world)] == ["StartFailed"]
+
+
 @pytest.mark.parametrize(
     ("rungs", "said"),
     [
