@@ -272,6 +272,8 @@ def decide(study: Study, now: float) -> Plan:
 
 def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float) -> list[Action]:
     evidence = trial.evidence
+    if trial.run.open and trial.run.reported:
+        return _for_reported(study, trial, now)
     if trial.stop is not None and not evidence.outcome:
         return [_stop(trial, trial.stop)]
     if not trial.run.open:  # a retry is due
@@ -284,8 +286,6 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
         return [Search(trial)]
     if evidence.outcome:
         return [_for_outcome(study, trial, evidence.outcome)]
-    if trial.run.reported:
-        return _for_reported(study, trial, end, now)
     if end and (end.terminate or evidence.job is JobState.UNMADE):
         return [_stop(trial, end.message)]
     if _to_suspend(study, trial):
@@ -328,7 +328,7 @@ def _paused_to_stop(trials: Sequence[TrialRecord]) -> list[Stop]:
 def _stop(trial: TrialRecord, message: str) -> Stop | Look:
     """Its Job goes with it; one of its name that we have not seen may be somebody else's."""
     run = trial.run
-    unseen = run.open and not run.reported and trial.evidence.job is JobState.UNSEEN
+    unseen = run.open and trial.evidence.job is JobState.UNSEEN
     return Look(trial) if unseen else Stop(trial, message)
 
 
@@ -339,12 +339,13 @@ def _for_outcome(study: Study, trial: TrialRecord, outcome: Outcome) -> Action:
     return Record(trial, outcome)
 
 
-def _for_reported(study: Study, trial: TrialRecord, end: Ending | None, now: float) -> list[Action]:
-    """Its pod has ended well: until Prometheus has answered, or is given up, it waits."""
+def _for_reported(study: Study, trial: TrialRecord, now: float) -> list[Action]:
+    """Its pod has ended well: until Prometheus has answered, or is given up, it waits.
+
+    There is nothing left to stop, and what was trained is not thrown away.
+    """
     if outcome := awaiting.outcome(study, trial, now):
         return [Record(trial, outcome)]
-    if end and end.terminate:
-        return [Stop(trial, end.message)]
     if study.access.refused or now < awaiting.asked_at(study, trial):
         return _note(trial, now)
     return [*_note(trial, now), Query(trial, awaiting.questions(study, trial))]

@@ -1,5 +1,8 @@
 """Prometheus away, slow or empty: no value is lost, none is made up, no study is stuck."""
 
+import pytest
+
+from primo_operator import names
 from primo_operator.mirror import Kind
 from support.simulation.scenario import STUDY, Scenario
 from support.simulation.world import World
@@ -51,6 +54,26 @@ def test_a_server_that_is_down_at_a_runs_end_and_back_a_minute_later() -> None:
         ("trial=0", world.prometheus.asked[0].time)
     }
     assert world.prometheus.asked[0].time < back_at - 59.0
+
+
+@pytest.mark.parametrize("by", ["the study's end", "its user"])
+def test_a_training_that_has_ended_well_is_not_thrown_away(by: str) -> None:
+    """It awaits Prometheus when what is under way is to be stopped."""
+    world = World(Scenario(trials=50, parallelism=2, rungs=1, prometheus=0.0))
+    spec = {"onComplete": "Terminate", "budget": {"duration": "60s"}}
+    if by != "its user":
+        world.user.edit_study(spec)
+    world.prometheus.away = True
+    while len([run for run in runs_of(world) if run.get("reported")]) < 2:
+        world.advance(0.1)
+    if by == "its user":
+        for name in world.api.objects[Kind.TRIAL]:
+            world.user.annotate(name, names.STOP_ANNOTATION, "slow")
+    world.advance(70.0)
+    world.prometheus.away = False
+    world.advance(120.0)
+    first = sorted(world.api.objects[Kind.TRIAL].items())[:2]
+    assert [trial["status"]["phase"] for _, trial in first] == ["Completed"] * 2
 
 
 def test_a_server_that_stays_away_fails_trials_and_ends_the_study() -> None:

@@ -14,7 +14,6 @@ from primo_study.plan import (
     Query,
     Record,
     Retry,
-    Stop,
     decide,
 )
 from primo_study.queries import Access, Gap, Measured, Question
@@ -96,7 +95,8 @@ def test_the_end_of_its_pod(outcome: Outcome, expected: list[type[Action]]) -> N
         pytest.param(
             awaiting(Measured(gap=Gap.SEVERAL_SERIES)), SETTLED, [Record], id="no use in asking on"
         ),
-        pytest.param(awaiting(ALL, stop="slow"), SETTLED, [Stop], id="its user does not want it"),
+        pytest.param(awaiting(stop="slow"), SETTLED, [Query], id="there is no run left to stop"),
+        pytest.param(awaiting(ALL, stop="slow"), SETTLED, [Record], id="and its result counts"),
     ],
 )
 def test_decide(found: TrialRecord, now: float, expected: list[type[Action]]) -> None:
@@ -124,8 +124,8 @@ def test_decide(found: TrialRecord, now: float, expected: list[type[Action]]) ->
                 )
             },
             SETTLED,
-            [Stop],
-            id="one that terminates does not",
+            [Query],
+            id="so does one that terminates: there is nothing left to stop",
         ),
     ],
 )
