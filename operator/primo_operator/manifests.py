@@ -208,9 +208,9 @@ def _job(
 def _fill_pod(
     pod: Manifest, spec: StudySpec, variables: Mapping[str, str], settings: Settings
 ) -> None:
-    pod.setdefault("restartPolicy", "Never")
-    pod.setdefault("automountServiceAccountToken", False)
-    pod.setdefault("enableServiceLinks", False)
+    _default(pod, "restartPolicy", "Never")
+    _default(pod, "automountServiceAccountToken", False)
+    _default(pod, "enableServiceLinks", False)
     init = pod.get("initContainers") or []
     limit = message_limit(len(pod["containers"]) + len(init) + 1)
     volumes = _scratch(spec)
@@ -235,13 +235,19 @@ def _fill_pod(
         container["env"] = [*_env(ours), *(container.get("env") or [])]
         container["volumeMounts"] = [*mounts, *(container.get("volumeMounts") or [])]
     for container in (*pod["containers"], *init):
-        container.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
+        _default(container, "terminationMessagePolicy", "FallbackToLogsOnError")
     pod["volumes"] = [*volumes, *(pod.get("volumes") or [])]
     sidecar = _sidecar(spec, limit, _drain_s(pod), settings)
     # In the node's network a port that is declared is one that no other pod of the node may have.
     if settings.sidecar_metrics_port and not pod.get("hostNetwork"):
         sidecar["ports"] = [{"name": "metrics", "containerPort": settings.sidecar_metrics_port}]
     pod["initContainers"] = [sidecar, *init]
+
+
+def _default(of: Manifest, field: str, value: Any) -> None:
+    """Null is as good as absent, to the API server too."""
+    if of.get(field) is None:
+        of[field] = value
 
 
 def _scratch(spec: StudySpec) -> list[Manifest]:

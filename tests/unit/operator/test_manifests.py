@@ -64,6 +64,18 @@ def test_one_attempt_is_one_job_with_one_pod() -> None:
     assert "ttlSecondsAfterFinished" not in found["spec"]
 
 
+def test_what_the_template_leaves_null_is_as_if_it_were_not_there() -> None:
+    policy = "terminationMessagePolicy"
+    nulls = dict.fromkeys(("restartPolicy", "automountServiceAccountToken", "enableServiceLinks"))
+    found = made(pod=nulls, container={policy: None})["spec"]["template"]["spec"]
+    assert {name: found[name] for name in nulls} == {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+    }
+    assert found["containers"][0][policy] == "FallbackToLogsOnError"
+
+
 def test_queue_and_priority_reach_job_and_pod() -> None:
     labels = {"kueue.x-k8s.io/queue-name": "gpu", "kueue.x-k8s.io/priority-class": "low"}
     template = {
