@@ -7,10 +7,12 @@ from typing import Any
 from primo_operator import names
 from primo_operator.cluster import Object
 from primo_study.phases import TrialPhase
-from primo_study.study import Reported, Run, Seen, TrialRecord
+from primo_study.study import Reported, Run, Seen, TrialRecord, epoch
 
 MAX_RETRY_WORD = 63
 MAX_REASON = 500
+MAX_NAME = 253
+NEVER = "1970-01-01T00:00:00Z"
 OBSERVED = (TrialPhase.PAUSED, TrialPhase.COMPLETED)
 NOTHING: Mapping[str, Any] = {}
 
@@ -75,8 +77,8 @@ def _run(run: Mapping[str, Any], stem: str) -> Run:
         attempt=run["attempt"],
         fidelity=run.get("fidelity"),
         resume_from=run.get("resumeFrom"),
-        started_at=_word(run.get("startedAt")),
-        finished_at=_word(run.get("finishedAt")),
+        started_at=_time(run.get("startedAt")),
+        finished_at=_time(run.get("finishedAt")),
         reason=_word(run.get("reason")),
         message=run.get("message"),
         template=_word(run.get("template")),
@@ -86,7 +88,12 @@ def _run(run: Mapping[str, Any], stem: str) -> Run:
     )
 
 
-def _reported(reported: Mapping[str, Any]) -> Reported:
+def _reported(reported: Mapping[str, Any]) -> Reported | None:
+    """None of what nobody has reported: it would be asked about, and cannot be."""
+    pod = reported["pod"]
+    known = len(pod) <= MAX_NAME and names.SUBDOMAIN.fullmatch(pod)
+    if not known or _time(reported["endedAt"]) is None:
+        return None
     return Reported(
         pod=reported["pod"],
         ended_at=reported["endedAt"],
@@ -101,11 +108,20 @@ def _seen(observation: Mapping[str, Any]) -> Seen:
     return Seen(
         fidelity=observation.get("fidelity"),
         values=_shared(observation["values"]),
-        observed_at=sys.intern(observation["observedAt"]),
+        observed_at=_time(observation["observedAt"]) or NEVER,
         step=observation.get("step"),
         constrained=_shared(observation.get("constrained")),
         feasible=observation.get("feasible"),
     )
+
+
+def _time(value: Any) -> str | None:
+    """None of what is none: the API server lets some through, of the year 0 say."""
+    try:
+        epoch(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return sys.intern(value)
 
 
 # --- ten thousand trials have the same names and words: each is kept once

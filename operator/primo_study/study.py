@@ -605,5 +605,5 @@ def _gpu_hours(trials: Sequence[TrialRecord]) -> float:
 
 
 def _holding(trials: Sequence[TrialRecord]) -> Sequence[Run]:
-    """Open runs with GPUs."""
-    return [run for trial in trials for run in trial.runs if run.gpus and run.open]
+    """Open runs with GPUs; of a trial at rest only somebody else can have written one."""
+    return [trial.run for trial in trials if trial.unfinished and trial.run.gpus and trial.run.open]

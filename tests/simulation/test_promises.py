@@ -457,6 +457,29 @@ def test_a_status_written_by_hand_spoils_its_own_trial_alone() -> None:
     assert faked > 5
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"reported": {"pod": "NOT A NAME!", "endedAt": "2027-01-15T08:00:00Z"}},
+        {"reported": {"pod": "p", "endedAt": "0000-01-01T00:00:00Z"}},
+        {"startedAt": "0000-01-01T00:00:00Z", "gpus": 1.0},
+        {"startedAt": stamp(START), "finishedAt": "0000-01-01T00:00:00Z", "gpus": 1.0},
+    ],
+)
+def test_a_run_that_somebody_has_made_up_keeps_no_other_from_its_own(
+    written: dict[str, Any],
+) -> None:
+    world = World(Scenario(trials=4, parallelism=2, rungs=1, prometheus=0.0))
+    while not world.api.objects[Kind.JOB]:
+        world.advance(0.1)
+    name = _names(world)[0]
+    made_up = {"job": f"{name}-r0-a0", "rung": 0, "attempt": 0, **written}
+    world.user.touched.add(world.api.objects[Kind.TRIAL][name]["metadata"]["uid"])
+    world.api.edit(Kind.TRIAL, name, {"status": {"phase": "Running", "runs": [made_up]}})
+    world.run()
+    assert _phases(world) == ["Completed"] * 4
+
+
 def test_a_trial_that_was_refused_once_takes_no_slot_besides_the_one_that_is_free() -> None:
     """Others may be adopted as long as it is refused; then both ask for the same slot."""
     world = World(Scenario(trials=3, parallelism=1, rungs=1))

@@ -14,6 +14,7 @@ from primo_operator.kubernetes_cluster import KubernetesCluster
 from primo_operator.mirror import Key, Kind, Mirror
 from primo_operator.reading import read_trial
 from primo_study.objects import MAX_RUNS
+from primo_study.study import epoch
 from support.hostile import utf8
 
 NAMES = [
@@ -74,6 +75,22 @@ def test_a_job_that_is_not_the_trials_by_its_name_is_not_touched(job: str) -> No
         "status": {"phase": "Running", "runs": runs},
     }
     assert read_trial(obj, UID).run.job == "digits-1a2b3c4d-7-r0-a0"
+
+
+def test_a_time_that_is_none_is_not_read() -> None:
+    """Else each look at it would raise, and the study would stand still."""
+    none = "0000-01-01T00:00:00Z"
+    times = {"startedAt": none, "finishedAt": none}
+    reported = {"pod": "p", "endedAt": none}
+    runs = [{"job": "j", "rung": 0, "attempt": 0, "reported": reported, **times}]
+    obj = {
+        "metadata": {"name": "t", "uid": "u"},
+        "spec": {"study": "digits", "number": 7, "parameters": {}},
+        "status": {"runs": runs, "observations": [{"values": {"error": 0.1}, "observedAt": none}]},
+    }
+    found = read_trial(obj, UID)
+    assert (found.run.started_at, found.run.finished_at, found.run.reported) == (None, None, None)
+    assert epoch(found.observations[-1].observed_at) == 0.0
 
 
 def test_a_job_that_an_earlier_version_named_otherwise_is_still_the_trials() -> None:
