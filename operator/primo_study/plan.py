@@ -250,7 +250,7 @@ def decide(study: Study, now: float) -> Plan:
     """
     if study.deleting or study.spec is None:
         return Plan()
-    if study.legible and not study.template.checked:
+    if study.legible and not study.template.checked and not study.has_ended:
         return Plan((CheckTemplate(),))
     end = ending(study, now)
     actions: list[Action] = []

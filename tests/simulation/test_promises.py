@@ -593,6 +593,19 @@ def test_a_study_that_has_ended_reads_no_others(monkeypatch: pytest.MonkeyPatch)
     assert said == [c for c in _conditions(world) if c["type"] == "WarmStarted"] != []
 
 
+def test_the_template_of_a_study_that_has_ended_is_not_asked_about_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An operator that starts would ask for each, and what is refused now is no matter of its."""
+    world = simulate(Scenario(trials=2, parallelism=2, rungs=1), 0)
+    said = [c for c in _conditions(world) if c["type"] == "TemplateValid"]
+    _refuse(monkeypatch, "dry_run_pod")
+    world.crash()
+    world.rest()
+    assert [c for c in _conditions(world) if c["type"] == "TemplateValid"] == said
+    assert said[0]["status"] == "True"
+
+
 @pytest.mark.parametrize("call", ["create_job", "dry_run_pod"])
 def test_a_webhook_that_takes_no_dry_run_says_nothing_of_the_template(
     call: str, smooth: World, monkeypatch: pytest.MonkeyPatch
