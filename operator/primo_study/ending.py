@@ -1,7 +1,7 @@
 """How a study ends, and why: by its budget, its targets, an exhausted space, or its failures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from primo_study.phases import Reason, StudyPhase, TrialPhase
 from primo_study.study import Study, TrialRecord
@@ -17,12 +17,15 @@ class Ending:
 
     Attributes:
         terminate: runs under way are stopped instead of awaited.
+        at_once: what has not started by then is not to start: time or GPU-hours are used up, or a
+            target is met. Runs that were granted by their number are not taken back.
     """
 
     phase: StudyPhase
     reason: str
     message: str
     terminate: bool = False
+    at_once: bool = False
 
 
 def ending(study: Study, now: float) -> Ending | None:
@@ -113,7 +116,7 @@ def _met(study: Study) -> Ending | None:
         return None
     named = ", ".join(sorted(name for name, _, _ in targets))
     message = f"trial {number} meets the target of {named}"
-    return Ending(StudyPhase.COMPLETED, "TargetReached", message, _terminate(study))
+    return Ending(StudyPhase.COMPLETED, "TargetReached", message, _terminate(study), at_once=True)
 
 
 def _first_to_meet(
@@ -139,13 +142,13 @@ def _first_to_meet(
 def _spent(study: Study, now: float) -> Ending | None:
     assert study.spec
     budget = study.spec.budget
-    spent = None
+    spent, at_once = None, False
     if budget.full_evaluations is not None and study.full_evaluations() >= budget.full_evaluations:
         spent = f"{study.full_evaluations():g} full evaluations of {budget.full_evaluations:g}"
     elif study.spec.duration_s is not None and study.active_s(now) >= study.spec.duration_s:
-        spent = f"the time of {budget.duration}"
+        spent, at_once = f"the time of {budget.duration}", True
     elif budget.gpu_hours is not None and study.gpu_hours(now) >= budget.gpu_hours:
-        spent = f"{budget.gpu_hours:g} GPU-hours"
+        spent, at_once = f"{budget.gpu_hours:g} GPU-hours", True
     elif (
         budget.trials is not None
         and study.numbers_used >= budget.trials
@@ -156,7 +159,8 @@ def _spent(study: Study, now: float) -> Ending | None:
         spent = f"{study.numbers_used} trials of {budget.trials}"
     if spent is None:
         return None
-    return _over(study, "BudgetExhausted", f"used up: {spent}", _terminate(study))
+    end = _over(study, "BudgetExhausted", f"used up: {spent}", _terminate(study))
+    return replace(end, at_once=at_once)
 
 
 def _nothing_left(study: Study) -> Ending | None:

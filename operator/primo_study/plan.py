@@ -288,8 +288,12 @@ def _for_trial(study: Study, trial: TrialRecord, end: Ending | None, now: float)
         return [_for_outcome(study, trial, evidence.outcome)]
     if end and (end.terminate or evidence.job is JobState.UNMADE):
         return [_stop(trial, end.message)]
-    if _to_suspend(study, trial):
-        return [Suspend(trial)]
+    assert study.spec
+    if _not_started(trial):
+        if end and end.at_once:
+            return [_stop(trial, end.message)]
+        if study.spec.suspend:
+            return [Suspend(trial)]
     match evidence.job:
         case JobState.UNSEEN:
             return [Look(trial)]
@@ -382,12 +386,10 @@ def _comes_before_asking(action: Action) -> bool:
     return False
 
 
-def _to_suspend(study: Study, trial: TrialRecord) -> bool:
+def _not_started(trial: TrialRecord) -> bool:
     """A queued run costs nothing yet; one whose script runs may end, so that nothing is lost."""
-    assert study.spec
     queued = trial.phase is TrialPhase.QUEUED and not trial.evidence.running
-    known = trial.evidence.job in (JobState.PRESENT, JobState.UNMADE)
-    return bool(study.spec.suspend) and queued and known
+    return queued and trial.evidence.job in (JobState.PRESENT, JobState.UNMADE)
 
 
 def _note(trial: TrialRecord, now: float) -> list[Action]:

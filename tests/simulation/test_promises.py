@@ -993,6 +993,18 @@ def test_a_sidecar_that_crashes_again_and_again_fails_its_run_though_it_runs_now
     assert [run["reason"] for run in _runs(world)] == ["StartFailed"]
 
 
+def test_a_pod_that_waits_for_its_node_when_the_time_is_over_does_not_begin() -> None:
+    """Though what runs then may end."""
+    world = World(Scenario(trials=9, parallelism=2, rungs=1))
+    world.user.edit_study({"budget": {"trials": None, "duration": "60s"}})
+    world.advance(30.0)
+    world.kubelet._start = lambda *_: None  # type: ignore[method-assign]
+    world.run()
+    assert world.phase == "Completed"
+    assert set(_phases(world)) == {"Completed", "Stopped"}
+    assert not [run for run in _runs(world) if run["reason"] == "Stopped" and "startedAt" in run]
+
+
 @pytest.mark.parametrize(
     ("rungs", "said"),
     [

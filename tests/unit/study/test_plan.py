@@ -335,7 +335,7 @@ def test_what_a_user_asks_of_a_trial(found: TrialRecord, expected: list[type[Act
     [
         pytest.param({"parallelism": 1}, [], id="it waits for a slot"),
         pytest.param({"suspend": True}, [Suspend], id="while suspended"),
-        pytest.param({"budget": {"duration": "1s"}}, [], id="in a study that ends"),
+        pytest.param({"budget": {"fullEvaluations": 0.1}}, [], id="in a study that ends"),
         pytest.param({}, [RetryAsked], id="and comes before new trials"),
     ],
 )
@@ -656,6 +656,29 @@ def test_terminate_stops_what_runs_and_drain_waits() -> None:
     running = trial(0, PHASE.RUNNING)
     assert kinds(study(running, spec=spec(**over))) == []
     assert kinds(study(running, spec=spec(**over, onComplete="Terminate"))) == [Stop]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({"budget": {"duration": "1m"}}, [Stop], id="the time is over"),
+        pytest.param({"budget": {"gpuHours": 0.01}}, [Stop], id="the GPU-hours are"),
+        pytest.param({"objectives": [TARGET]}, [Stop], id="a target is met"),
+        pytest.param({"budget": {"fullEvaluations": 1}}, [], id="it was granted by its number"),
+    ],
+)
+def test_a_study_that_drains_starts_nothing_after_its_end(
+    fields: dict[str, Any], expected: list[type[Action]]
+) -> None:
+    times = {"started_at": "2027-01-15T08:00:00Z", "finished_at": "2027-01-15T09:00:00Z"}
+    done = replace(DONE, runs=(replace(DONE.run, gpus=1.0, **times),))
+    given = spec(**fields)
+    queued, running = trial(1), trial(2, PHASE.RUNNING)
+    assert kinds(study(done, queued, running, spec=given)) == expected
+    begins = trial(1, evidence=there(running=True))
+    assert kinds(study(done, begins, running, spec=given)) == [NoteStarted]
+    unseen = trial(1, job=JobState.UNSEEN)
+    assert kinds(study(done, unseen, running, spec=given)) == [Look]
 
 
 def test_the_budget_counts_what_each_run_adds() -> None:
