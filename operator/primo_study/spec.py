@@ -311,7 +311,8 @@ class StudySpec(Model):
     on_complete: Literal["Drain", "Terminate"] | None = Field(
         None,
         description="What happens to runs under way when the study ends early: they may end (Drain,"
-        " the default) or are stopped (Terminate).",
+        " the default) or are stopped (Terminate). Those that have not started do not start where"
+        " time or GPU-hours are used up, or a target is met.",
     )
     checkpoints: Checkpoints | None = Field(
         None, description="Storage that outlives a run. Immutable."

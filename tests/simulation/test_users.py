@@ -147,7 +147,7 @@ class Steering(RuleBasedStateMachine):
         status = self.world.api.objects[Kind.STUDY][STUDY]["status"]
         ended = next(c for c in status["conditions"] if c["type"] == status["phase"])
         # The scripted optimizer always has another configuration, and ten failures end a study.
-        assert ended["reason"] in ("BudgetExhausted", "TooManyFailures")
+        assert ended["reason"] in ("BudgetExhausted", "NothingObserved", "TooManyFailures")
         if status["phase"] == "Completed":
             assert status["nextTrial"] == self.world.scenario.trials
         self.world.delete_study()
