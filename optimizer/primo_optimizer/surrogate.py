@@ -27,6 +27,9 @@ MAX_ROWS = 1000
 REFIT_EACH_UP_TO, REFIT_RATIO = 20, 1.1
 # No region is given up for good: some failures are accidents.
 LEAST_SUCCESS = 1e-3
+# A constraint is measured: no gain, be it ever so large, makes up for one that is known to break.
+# Below the least gain (`improvement.HOPE`), and well above the rounding of a probability.
+LEAST_FEASIBLE = 1e-12
 
 
 class NothingLearntError(Exception):
@@ -165,7 +168,7 @@ class Prediction:
             if bound.at_least is not None:
                 low = float(transform.forward(np.array([bound.at_least]))[0])
             likely = ndtr((high - mean) / std) - ndtr((low - mean) / std)
-            total += np.log(np.maximum(likely, LEAST_SUCCESS))
+            total += np.log(np.maximum(likely, LEAST_FEASIBLE))
         return total
 
 

@@ -62,6 +62,17 @@ def test_how_far_a_broken_constraint_is_off_does_not_matter(
     assert Evidence.of(History.of(asked, seen)).data(np.ones((60, 1))).slacks.max() < 5
 
 
+def test_no_gain_makes_up_for_a_constraint_that_is_known_to_break() -> None:
+    asked = problem(constraints=[{"metric": "slack", "atMost": 0}])
+    best = [{"x": x, "y": 0.8 - x, "z": 0.5} for x in (0.2, 0.3, 0.4, 0.5)]
+    seen = [
+        Trial(number, point, (Observation(None, {"loss": -slack(point)}, {"slack": slack(point)}),))
+        for number, point in enumerate([*POINTS, *best])
+    ]
+    asked_for = [s.configuration for seed in range(2) for s in suggest(asked, seen, 3, seed)]
+    assert max(slack(point) for point in asked_for) < 0.05
+
+
 def bowl(points: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
     """With a heavy tail, above 0."""
     X = np.array([list(point.values()) for point in points])
