@@ -206,14 +206,16 @@ def _success(history: History, device: str) -> "Model | None":
     """A regression on labels: cruder than a classifier, and as good on a handful of failures."""
     from primo_optimizer.gp.model import fit
 
-    failed = [trial for trial in history.trials if trial.failed is not None]
+    both = (*history.problem.earlier, *history.trials)
+    failed = [trial for trial in both if trial.failed is not None]
     sound = list(history.sound())
     if not failed or not sound:
         return None
-    X = history.encode([*failed, *sound][:MAX_ROWS])
-    labels = np.array([0.0] * len(failed) + [1.0] * len(sound))[: len(X), None]
-    if labels.min() == labels.max():
-        return None
+    # The latest of both kinds: of one alone there is nothing to be learnt.
+    failed = failed[-max(MAX_ROWS // 2, MAX_ROWS - len(sound)) :]
+    sound = sound[-(MAX_ROWS - len(failed)) :]
+    X = history.encode([*failed, *sound])
+    labels = np.array([0.0] * len(failed) + [1.0] * len(sound))[:, None]
     return fit(X, None, labels, choices(history.problem), device)
 
 

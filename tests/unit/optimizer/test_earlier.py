@@ -16,6 +16,7 @@ from primo_optimizer import (
     suggest,
 )
 from primo_optimizer.history import History
+from primo_optimizer.surrogate import Surrogate
 from support.problems import BRANIN_CURRIN, Benchmark, Simulation
 
 WITHOUT_FIDELITY: dict[str, Any] = {"fidelity": None}
@@ -89,6 +90,17 @@ def test_other_algorithms_leave_them_alone(algorithm: dict[str, Any]) -> None:
         assert suggest(warm(12, **changes), trials, 2, 0) == suggest(cold, trials, 2, 0)
     assert not learns_from_earlier(cold)
     assert learns_from_earlier(BRANIN_CURRIN.problem())
+
+
+@pytest.mark.parametrize("own_trials", [0, 12])
+def test_where_earlier_trials_failed_success_is_less_likely(own_trials: int) -> None:
+    problem = warm(12, **WITHOUT_FIDELITY)
+    corner = [Trial(-20 - i, {"x": 0.9 + i / 100, "y": 0.9}, failed="x") for i in range(3)]
+    problem = replace(problem, earlier=(*problem.earlier, *corner))
+    own = [replace(t, number=-1 - t.number) for t in earlier(BRANIN_CURRIN, problem, own_trials)]
+    surrogate = Surrogate.of(History.of(problem, own))
+    near, far = problem.space.encode_all([{"x": 0.92, "y": 0.91}, {"x": 0.2, "y": 0.3}])[:, None]
+    assert surrogate.log_success(near) < surrogate.log_success(far) - 1
 
 
 # --- in a notebook

@@ -116,3 +116,19 @@ def test_with_a_single_rung_what_was_told_below_it_is_no_full_evaluation() -> No
     ]
     alone = [Trial(t.number, t.configuration, t.observations[1:], fidelity=3) for t in low]
     assert suggest(asked, low, 2, seed=0) == suggest(asked, alone, 2, seed=0)
+
+
+@pytest.mark.parametrize(("failed", "sound"), [(1100, 20), (1100, 1100)])
+def test_many_failures_leave_room_for_what_did_not_fail(failed: int, sound: int) -> None:
+    points = [problem().space.decode(point) for point in RNG.random((failed + sound, 3))]
+    by_x = sorted(points, key=lambda point: point["x"])
+    seen = [
+        Trial(number, point, (Observation(None, {"loss": float(point["y"])}),))
+        for number, point in enumerate(by_x[:sound])
+    ]
+    seen += [
+        Trial(number, point, failed="x") for number, point in enumerate(by_x[sound:], start=sound)
+    ]
+    surrogate = Surrogate.of(History.of(problem(), seen))
+    low, high = surrogate.log_success(np.array([[0.0, 0.5, 0.5], [1.0, 0.5, 0.5]]))
+    assert high < low - 1
