@@ -35,16 +35,23 @@ def propose(history: History, seed: int, number: int) -> Suggestion | None:
     return earned(history, STAGE) or new_trial(history, seed, number) or unearned(history, STAGE)
 
 
-def new_trial(history: History, seed: int, number: int) -> Suggestion | None:
-    """At the lowest rung; None if every configuration is known."""
-    priors = densities(history.problem)
+def center(history: History, number: int) -> Suggestion | None:
+    """The first centre of a prior that no trial has, at the lowest rung; None if there is none."""
     space, known = history.problem.space, history.known()
-    explanation: dict[str, Any] = {"stage": STAGE, "origin": "PriorCenter"}
-    for prior in priors:
+    for prior in densities(history.problem):
         configuration = space.decode(prior.center)
         if space.key(configuration) not in known:
-            explanation["prior"] = prior.objective
+            explanation = {"stage": STAGE, "origin": "PriorCenter", "prior": prior.objective}
             return _at_lowest(history, number, configuration, explanation)
+    return None
+
+
+def new_trial(history: History, seed: int, number: int) -> Suggestion | None:
+    """At the lowest rung; None if every configuration is known."""
+    if (at_center := center(history, number)) is not None:
+        return at_center
+    priors = densities(history.problem)
+    space, known = history.problem.space, history.known()
     rng = point_rng(seed, number)
     drawn_from = _turn(history, priors)
     points = (
@@ -56,7 +63,7 @@ def new_trial(history: History, seed: int, number: int) -> Suggestion | None:
     if found is None:
         return None
     configuration, is_draw = found
-    explanation["origin"] = "Uniform"
+    explanation: dict[str, Any] = {"stage": STAGE, "origin": "Uniform"}
     if drawn_from and is_draw:
         explanation |= {"origin": "Prior", "prior": drawn_from.objective}
     return _at_lowest(history, number, configuration, explanation)

@@ -71,6 +71,8 @@ def propose(
 ) -> Suggestion | None:
     """A new trial with this number, or a further run of a partly trained one.
 
+    The centre of each prior that no trial has comes first.
+
     Args:
         epsilon: the share of steps without a prior.
         decay_from: full evaluations after which the priors' weight begins to decay.
@@ -78,6 +80,9 @@ def propose(
     Returns:
         None if nothing can be done now.
     """
+    # Of a prior that came late, or after a warm start: its own first look tells most about it.
+    if (center := initial_design.center(history, number)) is not None:
+        return replace(center, explanation={**center.explanation, "stage": STAGE})
     if isinstance(fitted, str):
         return _without_model(history, fitted, seed, number)
     try:
