@@ -6,6 +6,7 @@ tenth of the attainable hypervolume in our measurements.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from primo_optimizer.history import History
 from primo_optimizer.parameters import Categorical
 from primo_optimizer.problem import Constraint, Problem
 from primo_optimizer.transforms import OutputTransform, bounded
+from primo_optimizer.trial import Trial
 
 if TYPE_CHECKING:
     from primo_optimizer.gp.model import Model
@@ -46,6 +48,7 @@ class Surrogate:
         transforms: one for each column of the model.
         constants: (m,) the loss of those objectives that do not vary; NaN for the others.
         success: of 1 for trials that can be run and 0 for failed ones; None if it is all the same.
+        warm: the models tell trials of earlier studies from the study's own.
     """
 
     model: "Model"
@@ -54,6 +57,7 @@ class Surrogate:
     transforms: tuple[OutputTransform, ...]
     constants: NDArray[np.float64]
     success: "Model | None"
+    warm: bool
 
     @classmethod
     def of(cls, history: History, device: str = "cpu") -> "Surrogate":
@@ -74,7 +78,9 @@ class Surrogate:
         if not varies[:m].any():
             raise NothingLearntError("no objective varies")
         columns = np.flatnonzero(varies)
-        known = _settled(outputs[:, columns])
+        warm = bool(history.problem.earlier)
+        # Each of a few own trials may show that the many earlier ones are of something else.
+        known = len(outputs) if warm else _settled(outputs[:, columns])
         transforms = tuple(_transform(history.problem, outputs[:known], int(j)) for j in columns)
         Z = np.stack(
             [t.forward(outputs[:, j]) for t, j in zip(transforms, columns, strict=True)], axis=1
@@ -83,7 +89,7 @@ class Surrogate:
             raise NothingLearntError("the objectives vary by rounding errors only")
         try:
             with single_thread():
-                model = fit(X, s, Z, choices(history.problem), device, known)
+                model = fit(X, s, Z, _inputs(history.problem), device, known)
                 success = _success(history, device)
         except SingularModelError as error:
             raise NothingLearntError(str(error)) from error
@@ -94,6 +100,7 @@ class Surrogate:
             transforms=transforms,
             constants=np.where(varies, np.nan, outputs[0])[:m],
             success=success,
+            warm=warm,
         )
 
     def given(self, X: NDArray[np.float64]) -> "Surrogate":
@@ -107,7 +114,7 @@ class Surrogate:
 
         try:
             with single_thread():
-                return replace(self, model=self.model.given(X))
+                return replace(self, model=self.model.given(self._own(X)))
         except SingularModelError as error:
             raise NothingLearntError(str(error)) from error
 
@@ -116,7 +123,7 @@ class Surrogate:
         from primo_optimizer.gp.threads import single_thread
 
         with single_thread():
-            mean, std = self.model.predict(X)
+            mean, std = self.model.predict(self._own(X))
         return Prediction(self, mean, std)
 
     def log_success(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -126,9 +133,13 @@ class Surrogate:
         if self.success is None:
             return np.zeros(len(X))
         with single_thread():
-            mean, std = self.success.predict(X)
+            mean, std = self.success.predict(self._own(X))
         likely = ndtr((mean[:, 0] - 0.5) / std[:, 0])
         return np.asarray(np.log(np.maximum(likely, LEAST_SUCCESS)), dtype=np.float64)
+
+    def _own(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The inputs of the models for (n, d) points, as trials of this study."""
+        return np.column_stack([X, np.ones(len(X))]) if self.warm else X
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,37 +213,53 @@ def choices(problem: Problem) -> NDArray[np.int64]:
     return np.array(sizes, dtype=np.int64)
 
 
+def _inputs(problem: Problem) -> NDArray[np.int64]:
+    """Of the models, as `choices`: a study that learns from earlier ones has one input more.
+
+    It is 0 for their trials and 1 for its own, so that they count only as far as the two agree.
+    """
+    return np.append(choices(problem), 0) if problem.earlier else choices(problem)
+
+
+def _sources(history: History) -> Iterator[tuple[Trial, bool]]:
+    """All trials, and whether they are the study's own; those of earlier studies come first."""
+    yield from ((trial, False) for trial in history.problem.earlier)
+    yield from ((trial, True) for trial in history.trials)
+
+
+def _encoded(history: History, trials: Sequence[tuple[Trial, bool]]) -> NDArray[np.float64]:
+    """(n, inputs) of n trials, as `_sources` has them."""
+    X = history.encode([trial for trial, _ in trials])
+    return np.column_stack([X, [own for _, own in trials]]) if history.problem.earlier else X
+
+
 def _success(history: History, device: str) -> "Model | None":
     """A regression on labels: cruder than a classifier, and as good on a handful of failures."""
     from primo_optimizer.gp.model import fit
 
-    both = (*history.problem.earlier, *history.trials)
-    failed = [trial for trial in both if trial.failed is not None]
-    sound = list(history.sound())
+    both = list(_sources(history))
+    failed = [(trial, own) for trial, own in both if trial.failed is not None]
+    sound = [(trial, own) for trial, own in both if trial.failed is None and trial.observations]
     if not failed or not sound:
         return None
     # The latest of both kinds: of one alone there is nothing to be learnt.
     failed = failed[-max(MAX_ROWS // 2, MAX_ROWS - len(sound)) :]
     sound = sound[-(MAX_ROWS - len(failed)) :]
-    X = history.encode([*failed, *sound])
+    X = _encoded(history, [*failed, *sound])
     labels = np.array([0.0] * len(failed) + [1.0] * len(sound))[:, None]
-    return fit(X, None, labels, choices(history.problem), device)
+    return fit(X, None, labels, _inputs(history.problem), device)
 
 
 def _rows(
     history: History,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
-    """X (n, d), s (n,) in [0, 1] or None, outputs (n, m + c): one row for each observation."""
+    """X (n, inputs), s (n,) in [0, 1] or None, outputs (n, m + c): one row for each observation."""
     problem = history.problem
     # With one rung all the model knows is full fidelity.
     least = history.rungs[0] if len(history.rungs) == 1 else 0.0
-    seen = [
-        (trial, o)
-        for trial in history.sound()
-        for o in trial.observations
-        if (o.fidelity or least) >= least
-    ]
-    X = history.encode([trial for trial, _ in seen])
+    sound = [(trial, own) for trial, own in _sources(history) if trial.failed is None]
+    seen = [(of, o) for of in sound for o in of[0].observations if (o.fidelity or least) >= least]
+    X = _encoded(history, [of for of, _ in seen])
     losses = problem.losses([o.values for _, o in seen])
     bounds = [[o.constrained[c.metric] for c in problem.constraints] for _, o in seen]
     bounded_by = np.array(bounds, dtype=np.float64).reshape(len(seen), len(problem.constraints))

@@ -1,5 +1,6 @@
 """Learning from the trials of earlier studies."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from primo_optimizer import (
 )
 from primo_optimizer.history import History
 from primo_optimizer.surrogate import Surrogate
-from support.problems import BRANIN_CURRIN, Benchmark, Simulation
+from support.problems import BRANIN_CURRIN, ONE, Benchmark, Simulation
 
 WITHOUT_FIDELITY: dict[str, Any] = {"fidelity": None}
 
@@ -101,6 +102,32 @@ def test_where_earlier_trials_failed_success_is_less_likely(own_trials: int) -> 
     surrogate = Surrogate.of(History.of(problem, own))
     near, far = problem.space.encode_all([{"x": 0.92, "y": 0.91}, {"x": 0.2, "y": 0.3}])[:, None]
     assert surrogate.log_success(near) < surrogate.log_success(far) - 1
+
+
+def on_a_line(count: int, loss: Callable[[float], float], first: int = 0) -> tuple[Trial, ...]:
+    return tuple(
+        Trial(first + i, {"x": x, "y": 0.5}, (Observation(None, {"loss": loss(x)}),))
+        for i, x in enumerate(np.linspace(0, 1, count).tolist())
+    )
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        pytest.param(lambda x: (x - 0.8) ** 2, id="another optimum"),
+        pytest.param(lambda x: (x - 0.2) ** 2 + 0.3, id="another level"),
+    ],
+)
+@pytest.mark.parametrize("many", [20, 200])
+def test_a_few_own_trials_count_for_more_than_many_earlier_ones(
+    many: int, theirs: Callable[[float], float]
+) -> None:
+    problem = replace(ONE.problem(), earlier=on_a_line(many, theirs, first=-many))
+    own = on_a_line(5, lambda x: (x - 0.2) ** 2)
+    x = np.linspace(0, 0.7, 15)  # beyond it all is as bad
+    points = problem.space.encode_all([{"x": at, "y": 0.5} for at in x])
+    losses = Surrogate.of(History.of(problem, own)).predict(points).losses()[:, 0]
+    assert np.abs(losses - (x - 0.2) ** 2).max() < 0.05
 
 
 # --- in a notebook
