@@ -93,9 +93,14 @@ def _slacks(problem: Problem, constrained: Mapping[str, float]) -> list[float]:
 
 
 def _best_first(losses: NDArray[np.float64], violation: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Row numbers; the front is spread out, what it dominates goes by mean rank."""
+    """Row numbers."""
+    return np.lexsort((places(losses, violation), violation))
+
+
+def places(losses: NDArray[np.float64], violation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) the lower the better; the front is spread out, the others go by mean rank behind it."""
     place = len(losses) + losses.argsort(axis=0).argsort(axis=0).mean(axis=1)
     feasible = np.flatnonzero(violation <= 0.0)
     front = feasible[non_dominated(losses[feasible])]
     place[front[best_first(losses[front])]] = np.arange(len(front))
-    return np.lexsort((place, violation))
+    return np.asarray(place, dtype=np.float64)

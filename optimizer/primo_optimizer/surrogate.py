@@ -8,22 +8,25 @@ tenth of the attainable hypervolume in our measurements.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from primo_optimizer.evidence import places
 from primo_optimizer.history import History
 from primo_optimizer.parameters import Categorical
 from primo_optimizer.problem import Constraint, Problem
 from primo_optimizer.transforms import OutputTransform, bounded
-from primo_optimizer.trial import Trial
+from primo_optimizer.trial import Observation, Trial
 
 if TYPE_CHECKING:
     from primo_optimizer.gp.model import Model
 
-# Cubic in the number of observations: beyond this many, the lowest and worst are left out.
+# Cubic in the number of observations: beyond this many, what tells least is left out.
 MAX_ROWS = 1000
 # New hyperparameters with each observation up to so many, then with each tenth more.
 REFIT_EACH_UP_TO, REFIT_RATIO = 20, 1.1
@@ -32,6 +35,10 @@ LEAST_SUCCESS = 1e-3
 # A constraint is measured: no gain, be it ever so large, makes up for one that is known to break.
 # Below the least gain (`improvement.HOPE`), and well above the rounding of a probability.
 LEAST_FEASIBLE = 1e-12
+
+
+# What was observed, and of which trial; whether that is the study's own.
+Seen = tuple[tuple[Trial, bool], Observation]
 
 
 class NothingLearntError(Exception):
@@ -259,16 +266,37 @@ def _rows(
     least = history.rungs[0] if len(history.rungs) == 1 else 0.0
     sound = [(trial, own) for trial, own in _sources(history) if trial.failed is None]
     seen = [(of, o) for of in sound for o in of[0].observations if (o.fidelity or least) >= least]
+    if len(seen) > MAX_ROWS:
+        seen = _telling(history, seen)
     X = _encoded(history, [of for of, _ in seen])
     losses = problem.losses([o.values for _, o in seen])
     bounds = [[o.constrained[c.metric] for c in problem.constraints] for _, o in seen]
     bounded_by = np.array(bounds, dtype=np.float64).reshape(len(seen), len(problem.constraints))
     outputs = bounded(np.concatenate([losses, bounded_by], axis=1))
     s = np.array([_depth(history, o.fidelity) for _, o in seen])
-    if len(seen) > MAX_ROWS:
-        keep = np.sort(np.lexsort((_mean_rank(losses), -s))[:MAX_ROWS])
-        X, s, outputs = X[keep], s[keep], outputs[keep]
     return X, s if len(history.rungs) > 1 else None, outputs
+
+
+def _telling(history: History, seen: Sequence[Seen]) -> list[Seen]:
+    """At most `MAX_ROWS` of them.
+
+    Of a learning curve only its rungs and its end. If that is still too much, the study's own come
+    first, and of all trials their ends: those of the front, then the others by mean rank.
+    """
+    problem = history.problem
+    seen = [(of, o) for of, o in seen if o.fidelity in history.rungs or o is of[0].observations[-1]]
+    if len(seen) <= MAX_ROWS:
+        return seen
+    earlier = np.array([not own for (_, own), _ in seen])
+    counts = [len(list(rows)) for _, rows in groupby(seen, itemgetter(0))]
+    before_end = np.concatenate([np.arange(count)[::-1] for count in counts])
+    s = np.array([_depth(history, o.fidelity) for _, o in seen])
+    losses = bounded(problem.losses([o.values for _, o in seen]))
+    violation = np.array([problem.violation(o.constrained) for _, o in seen])
+    place, full = _mean_rank(losses), s == 1.0
+    place[full] = places(losses[full], violation[full])
+    keep = np.sort(np.lexsort((place, -s, before_end, earlier))[:MAX_ROWS])
+    return [seen[row] for row in keep]
 
 
 def _mean_rank(losses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -130,6 +130,13 @@ def test_a_few_own_trials_count_for_more_than_many_earlier_ones(
     assert np.abs(losses - (x - 0.2) ** 2).max() < 0.05
 
 
+def test_own_trials_are_learnt_from_before_very_many_earlier_ones() -> None:
+    problem = replace(ONE.problem(), earlier=on_a_line(1100, lambda x: x, first=-1100))
+    model = Surrogate.of(History.of(problem, on_a_line(5, lambda x: x + 5))).model
+    assert len(model.X) == 1000
+    assert model.X[:, -1].sum() == 5
+
+
 # --- in a notebook
 
 

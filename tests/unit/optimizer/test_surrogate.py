@@ -132,3 +132,47 @@ def test_many_failures_leave_room_for_what_did_not_fail(failed: int, sound: int)
     surrogate = Surrogate.of(History.of(problem(), seen))
     low, high = surrogate.log_success(np.array([[0.0, 0.5, 0.5], [1.0, 0.5, 0.5]]))
     assert high < low - 1
+
+
+def learnt(asked: Problem, seen: Sequence[Trial]) -> set[tuple[float, ...]]:
+    """The points in the model."""
+    return {tuple(row) for row in Surrogate.of(History.of(asked, seen)).model.X.tolist()}
+
+
+EPOCHS = {"name": "epochs", "min": 1, "max": 27}
+
+
+def trained(number: int, *fidelities: float) -> Trial:
+    point = problem().space.decode(np.random.default_rng(number).random(3))
+    seen = [Observation(f, {"loss": float(point["x"]) + 1 / f}) for f in fidelities]
+    return Trial(number, point, tuple(seen), fidelity=fidelities[-1])
+
+
+def test_long_learning_curves_say_what_their_rungs_and_ends_say() -> None:
+    asked = problem(fidelity=EPOCHS)
+    ends = [9.0 + number % 19 for number in range(70)]
+    curves = [trained(i, *np.arange(1, end + 1).tolist()) for i, end in enumerate(ends)]
+    rungs = [
+        trained(i, *sorted({f for f in (1.0, 3.0, 9.0, end) if f <= end}))
+        for i, end in enumerate(ends)
+    ]
+    assert sum(len(trial.observations) for trial in curves) > 1000
+    assert suggest(asked, curves, 2, seed=0) == suggest(asked, rungs, 2, seed=0)
+
+
+def test_of_very_many_trials_the_end_of_each_is_learnt_from() -> None:
+    asked = problem(fidelity=EPOCHS)
+    seen = [trained(i, *((1, 3, 9, 27) if i % 3 == 0 else (1,))) for i in range(900)]
+    assert len(learnt(asked, seen)) == 900
+
+
+def test_of_very_many_trials_the_front_is_learnt_from_first() -> None:
+    asked = problem(objectives=[{"name": "a"}, {"name": "b"}])
+    losses = [(0.0, 1.0), (1.0, 0.0), *(0.2 + 0.2 * RNG.random((1100, 2))).tolist()]
+    losses += np.column_stack([0.5 + RNG.random(1400), 0.5 * RNG.random(1400)]).tolist()
+    seen = [
+        Trial(number, asked.space.decode(RNG.random(3)), (Observation(None, {"a": a, "b": b}),))
+        for number, (a, b) in enumerate(losses)
+    ]
+    ends = asked.space.encode_all([trial.configuration for trial in seen[:2]])
+    assert learnt(asked, seen) >= {tuple(end) for end in ends.tolist()}
