@@ -21,6 +21,8 @@ from primo_optimizer.surrogate import Surrogate
 PRIOR_DRAWS = 48
 # Share of prior draws predicted better than uniform ones: no better than chance, fully trusted.
 CHANCE, TRUSTED = 0.5, 0.75
+# Of the range of what is predicted: less than that is no difference.
+ROUNDING = 1e-9
 # A weight below it moves nothing.
 LEAST_WEIGHT = 1e-3
 
@@ -79,7 +81,10 @@ def _trust(
     """0 to 1: how far configurations from the prior are predicted to be better than any others."""
     ours = surrogate.predict(drawn).mean[:, column]
     theirs = surrogate.predict(everywhere).mean[:, column]
-    better = float((ours[:, None] < theirs[None, :]).mean())
+    ahead = theirs[None, :] - ours[:, None]
+    # Equal configurations, of which small spaces have many, tell nothing either way.
+    equal = np.abs(ahead) <= ROUNDING * np.ptp(theirs)
+    better = float((~equal & (ahead > 0.0)).mean() + 0.5 * equal.mean())
     return min(max((better - CHANCE) / (TRUSTED - CHANCE), 0.0), 1.0)
 
 

@@ -240,6 +240,24 @@ def test_epsilon_steps_leave_the_priors_aside(epsilon: float, expected: set[bool
         assert all(step["priorWeight"] == 0 for step in steps)
 
 
+def test_a_right_prior_is_trusted_in_a_space_of_few_configurations() -> None:
+    """Of what it draws much is what uniform draws are, too."""
+    axes = [
+        {"name": "k", "categorical": {"choices": ["a", "b"]}},
+        {"name": "l", "categorical": {"choices": ["a", "b"]}},
+        {"name": "n", "int": {"min": 0, "max": 1}},
+    ]
+    beliefs = [{"name": "k", "choice": "a", "confidence": 0.9}]
+    problem = ONE.problem(parameters=axes, priors=[{"objective": "loss", "parameters": beliefs}])
+    tried = [("a", "b", 0), ("a", "a", 1), ("b", "b", 0), ("b", "b", 1), ("b", "a", 0)]
+    trials = [
+        Trial(number, dict(zip("kln", at, strict=True)), (Observation(None, {"loss": loss}),))
+        for number, (at, loss) in enumerate(zip(tried, (0.0, 0.0, 1.0, 1.0, 1.0), strict=True))
+    ]
+    asked = [suggest(problem, trials, 1, seed)[0].explanation for seed in range(4)]
+    assert min(step["priorTrust"]["loss"] for step in asked) > 0.3
+
+
 def test_without_a_usable_model_the_search_goes_on_and_says_why() -> None:
     trials = [
         Trial(i, {"x": i / 9, "y": 0.5}, (Observation(None, {"loss": 1.0}),)) for i in range(6)
