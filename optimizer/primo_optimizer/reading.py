@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from primo_optimizer.errors import InvalidSpecError
+from primo_optimizer.mistakes import MAX_FIDELITY_RATIO
 from primo_optimizer.problem import Problem
 from primo_optimizer.shapes import (
     Check,
@@ -61,7 +62,7 @@ def _shape(problem: Problem) -> Fields:
         "values": Fields({o.name: number for o in problem.objectives}).misshapen
     }
     optional: dict[str, Check] = {}
-    (required if problem.fidelity else optional)["fidelity"] = _above_zero
+    (required if problem.fidelity else optional)["fidelity"] = _fidelity(problem)
     (required if problem.constraints else optional)["constrained"] = Fields(
         {c.metric: number for c in problem.constraints}
     ).misshapen
@@ -73,14 +74,23 @@ def _shape(problem: Problem) -> Fields:
             "running": flag,
             "stopped": flag,
         },
-        {"fidelity": _above_zero, "failed": text},
+        {"fidelity": _fidelity(problem), "failed": text},
     )
 
 
-def _above_zero(at: str, value: Any) -> Iterator[str]:
-    yield from number(at, value)
-    if is_number(value) and value <= 0:
-        yield f"{at}: {value} is not above 0"
+def _fidelity(problem: Problem) -> Check:
+    def check(at: str, value: Any) -> Iterator[str]:
+        yield from number(at, value)
+        if not is_number(value):
+            return
+        if value <= 0:
+            yield f"{at}: {value} is not above 0"
+        # What is spent is squared.
+        full = problem.full_fidelity
+        if full is not None and value > MAX_FIDELITY_RATIO * full:
+            yield f"{at}: {value} is more than {MAX_FIDELITY_RATIO:g} times fidelity.max, {full}"
+
+    return check
 
 
 def _own_rules(problem: Problem, at: str, trials: Sequence[Trial]) -> Iterator[str]:

@@ -496,6 +496,10 @@ def first_seen(state: dict[str, Any]) -> dict[str, Any]:
             f"{SEEN}.fidelity: 'x' is not a finite",
         ),
         (lambda state: first_seen(state).update(fidelity=0), f"{SEEN}.fidelity: 0 is not above 0"),
+        (
+            lambda state: first_seen(state).update(fidelity=1e308),
+            f"{SEEN}.fidelity: 1e+308 is more than 1e+15 times fidelity.max, ",
+        ),
         (lambda state: first_seen(state).update(values=None), f"{SEEN}.values: is missing"),
         (
             lambda state: first_seen(state)["values"].update(latency="a"),
