@@ -20,6 +20,7 @@ from primo_optimizer.evidence import places
 from primo_optimizer.history import History
 from primo_optimizer.parameters import Categorical
 from primo_optimizer.problem import Constraint, Problem
+from primo_optimizer.rungs import reached
 from primo_optimizer.transforms import OutputTransform, bounded
 from primo_optimizer.trial import Observation, Trial
 
@@ -32,6 +33,8 @@ MAX_ROWS = 1000
 REFIT_EACH_UP_TO, REFIT_RATIO = 20, 1.1
 # No region is given up for good: some failures are accidents.
 LEAST_SUCCESS = 1e-3
+# The label of a trial that did not come as far as the first failure: it may fail there as well.
+UNKNOWN = 0.5
 # A constraint is measured: no gain, be it ever so large, makes up for one that is known to break.
 # Below the least gain (`improvement.HOPE`), and well above the rounding of a probability.
 LEAST_FEASIBLE = 1e-12
@@ -54,7 +57,8 @@ class Surrogate:
         bounds: the constraints whose values vary; the model's columns from v on.
         transforms: one for each column of the model.
         constants: (m,) the loss of those objectives that do not vary; NaN for the others.
-        success: of 1 for trials that can be run and 0 for failed ones; None if it is all the same.
+        success: of 1 where trials came as far as others failed, 0 where they failed; None if it is
+            all the same.
         warm: the models tell trials of earlier studies from the study's own.
     """
 
@@ -253,7 +257,9 @@ def _success(history: History, device: str) -> "Model | None":
     failed = failed[-max(MAX_ROWS // 2, MAX_ROWS - len(sound)) :]
     sound = sound[-(MAX_ROWS - len(failed)) :]
     X = _encoded(history, [*failed, *sound])
-    labels = np.array([0.0] * len(failed) + [1.0] * len(sound))[:, None]
+    least = min(trial.fidelity or 0.0 for trial, _ in failed)
+    far = [(reached(trial) or 0.0) >= least for trial, _ in sound]
+    labels = np.concatenate([np.zeros(len(failed)), np.where(far, 1.0, UNKNOWN)])[:, None]
     return fit(X, None, labels, _inputs(history.problem), device)
 
 

@@ -303,6 +303,16 @@ def test_success_is_less_likely_near_a_failure() -> None:
     assert surrogate.log_success(near) == 0.0
 
 
+def test_cheap_runs_that_went_well_do_not_hide_that_long_ones_fail() -> None:
+    low = [_seen(i, 1) for i in range(11)]
+    for well in (2, 4):
+        low[well] = _reported(well, 1, 27, loss=well)
+    low[7], low[9] = (replace(low[i], failed="OutOfMemory", fidelity=27) for i in (7, 9))
+    surrogate = Surrogate.of(History.of(BRANIN_CURRIN.problem(), low))
+    fails, runs = surrogate.log_success(np.array([[0.8, 0.5], [0.3, 0.5]]))
+    assert fails < runs - 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
