@@ -10,6 +10,7 @@ from primo_optimizer import (
     Trial,
     learns_from_earlier,
 )
+from primo_study.phases import BLAMELESS
 from primo_study.spec import StudySpec, parse
 from primo_study.study import Study
 from primo_study.warm_start import Source, difference, read
@@ -77,11 +78,14 @@ def _trial(obj: Object, space: SearchSpace, spec: StudySpec) -> Trial:
         for o in status.get("observations") or ()
         if _usable(o, spec)
     )
+    runs, reason = status.get("runs") or (), status.get("reason")
+    failed = status.get("phase") == "Failed" and reason not in BLAMELESS
     return Trial(
         number=obj["spec"]["number"],
         configuration=space.configuration(obj["spec"]["parameters"]),
         observations=seen,
-        failed=status.get("reason") if status.get("phase") == "Failed" else None,
+        fidelity=runs[-1].get("fidelity") if runs else None,
+        failed=(reason or "Failed") if failed else None,
     )
 
 

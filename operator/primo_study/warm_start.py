@@ -29,15 +29,19 @@ class Source:
 def read(study: str, trials: Iterable[Trial]) -> Source:
     """A source whose study fits: what it has observed, at most `MAX_TRIALS` trials of it.
 
-    Those that were trained for longest come first, then those with lower numbers.
+    Those that were trained for longest come first, then those with lower numbers. As many that have
+    failed, the latest, say where trainings fail.
     """
+    trials = list(trials)
     observed = [trial for trial in trials if trial.observations and trial.failed is None]
+    failed = [trial for trial in trials if trial.failed is not None][-MAX_TRIALS:]
     if not observed:
         return Source(study, "NoObservations", "it has no observations yet")
     observed.sort(key=lambda t: (-(t.observations[-1].fidelity or 0.0), t.number))
     used = observed[:MAX_TRIALS]
     of_all = f" of {len(observed)}" if len(used) < len(observed) else ""
-    return Source(study, "", f"{len(used)}{of_all} trials", tuple(used))
+    and_failed = f" and {len(failed)} that failed" if failed else ""
+    return Source(study, "", f"{len(used)}{of_all} trials{and_failed}", (*used, *failed))
 
 
 def together(sources: Sequence[Source]) -> tuple[Trial, ...]:

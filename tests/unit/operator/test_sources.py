@@ -59,11 +59,13 @@ def read(cluster: FakeCluster, *names: str, **fields: Any) -> tuple[Source, ...]
 
 def test_observations_of_another_study_are_read() -> None:
     failed = done(1, phase=TrialPhase.FAILED, reason="Diverged")
-    trials = [trial_object(OTHER, given) for given in (done(0), failed, trial(2))]
+    lost = trial(3, TrialPhase.FAILED, ended(0, reason="Lost"), reason="Lost")
+    trials = [trial_object(OTHER, given) for given in (done(0), failed, trial(2), lost)]
     cluster = FakeCluster({"other": study_object(OTHER)}, {"other": trials})
     (source,) = read(cluster, "other")
-    assert (source.study, source.reason, source.message) == ("other", "", "1 trials")
-    (found,) = source.trials
+    assert (source.study, source.reason, source.message) == ("other", "", "1 trials and 1 that failed")
+    found, without = source.trials
+    assert (without.number, without.failed, without.fidelity) == (1, "Diverged", 9.0)
     assert (found.number, found.configuration) == (0, {"lr": 0.01})
     (observation,) = found.observations
     assert (observation.fidelity, observation.values) == (9.0, {"error": 0.1, "cost": 5.0})

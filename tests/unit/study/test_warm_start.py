@@ -96,11 +96,11 @@ def observed(number: int, fidelity: float = 9.0, **fields: Any) -> Trial:
     return Trial(number, {"lr": 0.01}, (Observation(fidelity, {"error": 0.1}),), **fields)
 
 
-def test_only_observations_of_trials_that_have_not_failed_are_read() -> None:
+def test_what_was_observed_is_read_and_where_trainings_failed() -> None:
     trials = [observed(0), observed(1, failed="Diverged"), Trial(2, {"lr": 0.1}), observed(3, 1.0)]
     source = read("digits", trials)
-    assert [trial.number for trial in source.trials] == [0, 3]
-    assert (source.reason, source.message) == ("", "2 trials")
+    assert [trial.number for trial in source.trials] == [0, 3, 1]
+    assert (source.reason, source.message) == ("", "2 trials and 1 that failed")
     assert read("digits", trials[1:3]).reason == "NoObservations"
 
 
@@ -109,6 +109,9 @@ def test_of_many_trials_those_that_were_trained_for_longest_are_read() -> None:
     source = read("digits", trials)
     assert [trial.number for trial in source.trials] == list(range(1, 2 * MAX_TRIALS, 2))
     assert source.message == f"{MAX_TRIALS} of {2 * MAX_TRIALS} trials"
+    failed = [Trial(n, {"lr": 0.1}, failed="Failed") for n in range(MAX_TRIALS + 1)]
+    numbers = [trial.number for trial in read("digits", [observed(0), *failed]).trials]
+    assert numbers == [0, *range(1, MAX_TRIALS + 1)]
 
 
 def test_trials_of_other_studies_have_no_number_of_ours() -> None:
