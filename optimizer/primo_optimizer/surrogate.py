@@ -33,6 +33,8 @@ MAX_ROWS = 1000
 REFIT_EACH_UP_TO, REFIT_RATIO = 20, 1.1
 # No region is given up for good: some failures are accidents.
 LEAST_SUCCESS = 1e-3
+# The chance that a run does not fail counts to this power: one that fails is paid all the same.
+CAUTION = 5.0
 # The label of a trial that did not come as far as the first failure: it may fail there as well.
 UNKNOWN = 0.5
 # A constraint is measured: no gain, be it ever so large, makes up for one that is known to break.
@@ -138,7 +140,7 @@ class Surrogate:
         return Prediction(self, mean, std)
 
     def log_success(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n,) log probability that a run does not fail; 0 while that cannot be learnt."""
+        """(n,) how likely a run does not fail, `CAUTION` times its log; 0 if that is not known."""
         from primo_optimizer.gp.threads import single_thread
 
         if self.success is None:
@@ -146,7 +148,8 @@ class Surrogate:
         with single_thread():
             mean, std = self.success.predict(self._own(X))
         likely = ndtr((mean[:, 0] - 0.5) / std[:, 0])
-        return np.asarray(np.log(np.maximum(likely, LEAST_SUCCESS)), dtype=np.float64)
+        log_likely = np.log(np.maximum(likely, LEAST_SUCCESS))
+        return np.asarray(CAUTION * log_likely, dtype=np.float64)
 
     def _own(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """The inputs of the models for (n, d) points, as trials of this study."""

@@ -63,7 +63,11 @@ def test_observations_of_another_study_are_read() -> None:
     trials = [trial_object(OTHER, given) for given in (done(0), failed, trial(2), lost)]
     cluster = FakeCluster({"other": study_object(OTHER)}, {"other": trials})
     (source,) = read(cluster, "other")
-    assert (source.study, source.reason, source.message) == ("other", "", "1 trials and 1 that failed")
+    assert (source.study, source.reason, source.message) == (
+        "other",
+        "",
+        "1 trials and 1 that failed",
+    )
     found, without = source.trials
     assert (without.number, without.failed, without.fidelity) == (1, "Diverged", 9.0)
     assert (found.number, found.configuration) == (0, {"lr": 0.01})

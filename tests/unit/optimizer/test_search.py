@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from primo_optimizer import AskTell
 from support.problems import BRANIN_CURRIN, ONE, TRAINING, WIDE, Benchmark, Simulation, attainable
 
 BENCHMARKS = {"branin-currin": BRANIN_CURRIN, "training": TRAINING, "wide": WIDE}
@@ -54,6 +55,24 @@ def test_good_priors_help_on_average() -> None:
 def test_one_objective_is_found_to_a_hundredth() -> None:
     found = [study(ONE, seed, 15, algorithm="primo").full_losses().min() for seed in range(4)]
     assert sum(loss < 1e-2 for loss in found) >= 3
+
+
+def test_a_border_behind_which_trainings_fail_is_not_run_against_again_and_again() -> None:
+    """The optimum is near it; with the bare chance 21 trials of 60 failed."""
+    parameters = [{"name": name, "float": {"min": 0, "max": 1}} for name in "xyz"]
+    failed = 0
+    for seed in range(3):
+        opt = AskTell.from_spec({"objectives": [{"name": "a"}], "parameters": parameters}, seed)
+        for _ in range(20):
+            (asked,) = opt.ask()
+            x, y, z = (asked.parameters[name] for name in "xyz")
+            if x + y < 0.8:
+                failed += 1
+                opt.tell(asked.trial, None, failed="OutOfMemory")
+            else:
+                opt.tell(asked.trial, None, {"a": (x - 0.2) ** 2 + (y - 0.7) ** 2 + (z - 0.4) ** 2})
+        assert opt.front()[0].values["a"] < 0.02
+    assert failed <= 15
 
 
 def _out_of_reach(benchmark: Benchmark) -> list[dict[str, Any]]:
