@@ -8,6 +8,7 @@ and these are sums over a grid of normal quantiles, whatever the output transfor
 arXiv 2006.04655), whose cost is linear in their number.
 """
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -115,6 +116,8 @@ def _along_directions(front: NDArray[np.float64]) -> LogImprovement:
     z = normal_samples(m)
     directions = np.abs(z[:DIRECTIONS]) + 1e-3
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    # The unit ball's volume where all losses gain: what lengths to the m-th power are a mean of.
+    share = math.pi ** (m / 2) / (2.0**m * math.gamma(m / 2 + 1))
     reached = np.zeros(len(directions))
     if len(front):
         reached = ((1.0 - front)[:, None, :] / directions).min(axis=2).max(axis=0) ** m
@@ -124,7 +127,8 @@ def _along_directions(front: NDArray[np.float64]) -> LogImprovement:
         length = np.full((*gains.shape[:2], len(directions)), np.inf)
         for j in range(m):
             np.minimum(length, gains[..., j, None] / directions[:, j], out=length)
-        return _log(np.maximum(length**m - reached, 0.0).mean(axis=(1, 2)), posterior, m)
+        gained = np.maximum(length**m - reached, 0.0).mean(axis=(1, 2))
+        return _log(share * gained, posterior, m)
 
     return log
 
