@@ -361,7 +361,7 @@ def test_prometheus_is_asked_by_the_namespaces_that_the_values_name(one_helm: He
 @pytest.mark.parametrize(
     ("values", "files"),
     [
-        pytest.param({"ca": {"secret": "a"}, "token": {"secret": "b"}}, {}, id="nobody is asked"),
+        pytest.param({}, {}, id="nobody is asked"),
         pytest.param({"url": "https://h.example"}, {}, id="the system's authorities, no token"),
         pytest.param(
             TLS["prometheus"],

@@ -77,8 +77,12 @@ def check_all_ran_once(kube: Kube, name: str, trials: int) -> None:
     assert [t["spec"]["number"] for t in found] == list(range(trials))
     assert {t["status"]["phase"] for t in found} == {"Completed"}
     for trial in found:
-        # One that was announced and never made is taken for lost, and costs nothing.
-        made = [run for run in trial["status"]["runs"] if run.get("reason") != "Lost"]
+        # One that was announced and never made is no attempt, or is lost if that is not known.
+        made = [
+            run
+            for run in trial["status"]["runs"]
+            if run.get("reason") not in ("Lost", "NotCreated")
+        ]
         assert len(made) == len(trial["status"]["observations"]) == 1
 
 
