@@ -72,6 +72,7 @@ def test_an_interrupt_leaves_nothing_running(tmp_path: Path) -> None:
     running.send_signal(signal.SIGINT)
     output, _ = running.communicate(timeout=60)
     assert running.returncode == 130, output
+    assert output.endswith("\nstopped; nothing is left running\n")
     eventually(lambda: not processes(tmp_path / "state"), "no process is left")
 
 

@@ -72,6 +72,26 @@ def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
         Kube(kubeconfig)
 
 
+def test_a_kubeconfig_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text("a: [")
+    with pytest.raises(KubeError, match=f"no cluster: {kubeconfig}: "):
+        Kube(kubeconfig)
+
+
+def test_a_cluster_of_this_machine_is_asked_by_no_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy would say that it cannot be reached; nobody listens at either port."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG)
+    with pytest.raises(UnavailableError) as refused:
+        Kube(kubeconfig)
+    assert "roxy" not in str(refused.value)
+
+
 def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(KubeError, match=f"no cluster: {tmp_path}/none: "):
         Kube(tmp_path / "none", context="nope")

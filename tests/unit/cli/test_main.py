@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from primo_cli.__main__ import app, convert, run, validate
+from primo_cli.__main__ import app, convert, main, run, validate
 from primo_cli.run import run_study
 from primo_optimizer import InvalidSpecError
 
@@ -28,6 +28,18 @@ def test_a_folder_for_trials_must_be_there(verb: tuple[str, ...], tmp_path: Path
     file.touch()
     assert "does not exist" in refused(*verb, "--workdir", str(missing))
     assert "is a file" in refused(*verb, "--workdir", str(file))
+
+
+def test_what_the_system_refuses_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr("sys.argv", ["primo", "up", "--state-dir", str(file / "state")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: [Errno 20] Not a directory: '{file}/state/logs'\n"
 
 
 def test_a_picture_needs_a_folder_to_go_to(tmp_path: Path) -> None:

@@ -194,6 +194,9 @@ def test_series_are_bounded() -> None:
     assert few["primo_study_trials_shown",] == 4
     assert {labels[-1] for labels in few if labels[0] == "primo_trial_parameter"} == {"activation"}
     assert numbers(shown(found, metrics_trials=0)) == set()
+    assert {labels[1] for labels in few if labels[0] == "primo_study_choice_info"} == {"activation"}
+    none = shown(found, metrics_parameters=0)
+    assert not any(labels[0] == "primo_study_choice_info" for labels in none)
 
 
 def test_of_a_front_that_is_cut_off_only_what_is_known_is_said() -> None:
