@@ -33,7 +33,8 @@ class ReportCallback(_callback()):  # type: ignore[misc]  # known only when it r
     """Reports to the trial; prints outside of one.
 
     Attributes:
-        reported: whether it has; a repeated run that finds the work done trains nothing.
+        reported: whether there was anything to report, in any process of the training; a repeated
+            run that finds the work done has nothing.
     """
 
     def __init__(
@@ -72,10 +73,9 @@ class ReportCallback(_callback()):  # type: ignore[misc]  # known only when it r
             self._report(trainer, epochs=trainer.current_epoch + 1)
 
     def _report(self, trainer: Any, epochs: int | None) -> None:
-        if not trainer.is_global_zero:
-            return
         fidelity = {"epochs": epochs, "steps": trainer.global_step, None: None}[self._fidelity]
         metrics = reportable(trainer.callback_metrics, self._metrics)
-        if metrics:
+        # The same in all processes: what a script does about it they do together.
+        self.reported |= bool(metrics)
+        if metrics and trainer.is_global_zero:
             report(trainer.global_step, fidelity, **metrics)
-            self.reported = True

@@ -20,7 +20,8 @@ class ReportCallback(_Callback):  # type: ignore[misc]  # known only when it run
     """Reports to the trial; prints outside of one.
 
     Attributes:
-        reported: whether it has; a repeated run that finds the work done trains nothing.
+        reported: whether there was anything to report, in any process of the training; a repeated
+            run that finds the work done has nothing.
     """
 
     def __init__(
@@ -62,12 +63,11 @@ class ReportCallback(_Callback):  # type: ignore[misc]  # known only when it run
             self._report(state, logs, reached=args.eval_strategy == "no")
 
     def _report(self, state: Any, values: Mapping[str, object], reached: bool) -> None:
-        if not state.is_world_process_zero:
-            return
         # Counted in fractions: what ends an epoch is whole but for rounding.
         epochs = round(state.epoch or 0, 6)
         fidelity = {"epochs": epochs, "steps": state.global_step, None: None}[self._fidelity]
         metrics = reportable({k: v for k, v in values.items() if k != "epoch"}, self._metrics)
-        if metrics:
+        # The same in all processes: what a script does about it they do together.
+        self.reported |= bool(metrics)
+        if metrics and state.is_world_process_zero:
             report(state.global_step, fidelity if reached else None, **metrics)
-            self.reported = True

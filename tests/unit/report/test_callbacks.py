@@ -139,6 +139,18 @@ def test_an_epoch_without_its_own_validation_is_not_reported(
     assert len(reports(report_file)) == 1
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_all_processes_of_a_training_know_whether_it_has_reported(
+    first: bool, lightning_callback: Any, report_file: Path
+) -> None:
+    """Else some of them evaluate once more at the end, and wait for the others for ever."""
+    callback = lightning_callback()
+    assert not callback.reported
+    callback.on_validation_end(lightning_trainer(is_last_batch=False, is_global_zero=first), None)
+    assert callback.reported
+    assert len(reports(report_file)) == first
+
+
 def test_what_is_reported_can_be_chosen(lightning_callback: Any, report_file: Path) -> None:
     callback = lightning_callback(metrics=["val_error"], fidelity="steps")
     metrics = {"val_error": torch.tensor(0.5), "other": torch.tensor(1.0)}
@@ -192,7 +204,10 @@ def test_evaluations_are_reported_once_and_the_training_between_them(
     callback.on_log(args, state, None, logs=evaluation)
     callback.on_evaluate(args, state, None, metrics=evaluation, model=None)
     callback.on_log(args, state, None, logs={"train_loss": 1.0, "epoch": 3.0})
-    callback.on_evaluate(args, trainer_state(is_world_process_zero=False), None, metrics=evaluation)
+    other, elsewhere = transformers_callback(), trainer_state(is_world_process_zero=False)
+    assert not other.reported
+    other.on_evaluate(args, elsewhere, None, metrics=evaluation)
+    assert other.reported, "as in all processes"
     assert reports(report_file) == [
         {"step": 30, "metrics": {"loss": 2.0}},
         {"step": 30, "fidelity": 3, "metrics": {"eval_loss": 0.5, "eval_f1": 0.25}},
