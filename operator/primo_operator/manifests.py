@@ -275,8 +275,11 @@ def _drain_s(pod: Manifest) -> int:
     Where the training was told to end it may have used most of that up, and the kubelet kills in
     the midst; each batch that was read till then counts.
     """
-    grace_s = pod.get("terminationGracePeriodSeconds")
-    return max((GRACE_S if grace_s is None else grace_s) - GRACE_LEFT_S, 1)
+    given = pod.get("terminationGracePeriodSeconds")
+    grace_s = (
+        given if isinstance(given, int) else GRACE_S
+    )  # what is no number the API server refuses
+    return max(grace_s - GRACE_LEFT_S, 1)
 
 
 def _sidecar(spec: StudySpec, limit: int, drain_s: int, settings: Settings) -> Manifest:

@@ -187,9 +187,11 @@ def test_the_sidecar_starts_first_and_passes_pod_security_restricted() -> None:
     assert set(sidecar["resources"]["limits"]) == {"cpu", "memory"}
 
 
-@pytest.mark.parametrize(("grace_s", "drain_s"), [(None, "25"), (300, "295"), (0, "1")])
+@pytest.mark.parametrize(
+    ("grace_s", "drain_s"), [(None, "25"), (300, "295"), (0, "1"), ("30", "25")]
+)
 def test_the_sidecar_reads_for_as_long_as_the_pods_end_may_take(
-    grace_s: int | None, drain_s: str
+    grace_s: object, drain_s: str
 ) -> None:
     sidecar = sidecar_of(made(pod={"terminationGracePeriodSeconds": grace_s}))
     assert environment(sidecar)["PRIMO_DRAIN_S"] == drain_s
