@@ -15,6 +15,7 @@ from primo_operator.pods import (
     times,
     waiting,
 )
+from primo_study.phases import NoJob
 from primo_study.queries import Measured
 from primo_study.spec import StudySpec
 from primo_study.study import Evidence, JobState, Outcome, TrialRecord, Waiting, epoch
@@ -25,7 +26,7 @@ TERMINATING = Waiting(
     endless=False,
 )
 LINGERS = Waiting(
-    "PodLingers",
+    NoJob.POD_LINGERS,
     "a pod of an earlier run has not ended, or may come to be: two might write to one checkpoint",
     endless=False,
 )

@@ -44,7 +44,7 @@ from primo_operator.writing import Writer
 from primo_optimizer import SpaceExhaustedError
 from primo_study import record
 from primo_study.ending import ending
-from primo_study.phases import Reason, TrialPhase
+from primo_study.phases import NoJob, Reason, TrialPhase
 from primo_study.plan import (
     Action,
     Adopt,
@@ -439,7 +439,7 @@ class Reconciler:
             if NO_DRY_RUN in error.message:
                 return Template(checked=True, unsaid=Trouble("DryRunNotSupported", error.message))
             if has_room_later(error.message):  # its own pods may fill it
-                return Template(checked=True, unsaid=Trouble("QuotaExceeded", error.message))
+                return Template(checked=True, unsaid=Trouble(NoJob.QUOTA_EXCEEDED, error.message))
             return Template(True, _in_template(error.message), error.status in ABOUT_THE_OBJECT)
         return Template(checked=True)
 

@@ -24,7 +24,7 @@ from primo_operator.writing import Writer
 from primo_optimizer import Suggestion
 from primo_study import record
 from primo_study.ending import ending
-from primo_study.phases import Obstacle, Reason
+from primo_study.phases import NoJob, Obstacle, Reason
 from primo_study.plan import free_slots
 from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting
 
@@ -304,7 +304,8 @@ def _why(error: RefusedError) -> str:
         return Obstacle.FORBIDDEN
     if isinstance(error, TooLargeError):
         return Obstacle.OBJECT_TOO_LARGE
-    return "QuotaExceeded" if "exceeded quota" in error.message else "CreateRefused"
+    full = "exceeded quota" in error.message
+    return NoJob.QUOTA_EXCEEDED if full else NoJob.CREATE_REFUSED
 
 
 def _job(study: Study, number: int, rung: int, attempt: int = 0) -> str:

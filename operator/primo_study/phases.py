@@ -89,6 +89,14 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"  # taken back before its pod had started; it runs when the study does
 
 
+class NoJob(StrEnum):
+    """Why a run has no Job yet, as its trial says it; a missing right is an `Obstacle`."""
+
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    CREATE_REFUSED = "CreateRefused"
+    POD_LINGERS = "PodLingers"  # that of an earlier run
+
+
 class Obstacle(StrEnum):
     """Why the operator cannot go on with a study; a pass that succeeds takes it back."""
 

@@ -11,7 +11,7 @@ from itertools import chain
 from primo_optimizer import Suggestion
 from primo_study import awaiting
 from primo_study.ending import Ending, ending
-from primo_study.phases import Obstacle, Reason, TrialPhase
+from primo_study.phases import NoJob, Obstacle, Reason, TrialPhase
 from primo_study.queries import Question
 from primo_study.requests import judge
 from primo_study.study import JobState, Outcome, Request, Study, TrialRecord, Waiting, epoch
@@ -24,7 +24,7 @@ LATE_DEADLINE_S = 60.0
 STARTED_AFTER_S = 2.0
 # What is written of a run that has no Job yet. One that is gone then was hardly ever made, and its
 # attempt is none; but whoever deletes each Job at once must not have them made without end.
-BEFORE_ITS_JOB = (None, "QuotaExceeded", "CreateRefused", "PodLingers", Obstacle.FORBIDDEN)
+BEFORE_ITS_JOB = (None, *NoJob, Obstacle.FORBIDDEN)
 NOT_CREATED_MAX = 10
 MAX_MESSAGE = 1024  # of one that is written to a trial
 
